@@ -1,0 +1,1 @@
+"""Attention for speech under limits of latency, memory and compute."""

@@ -1,0 +1,9 @@
+"""The attentions, one file each. YAML names them: `attention: !name:speech_attention.attention.LLSA`."""
+
+from .aa import AA
+from .base import Attention
+from .llsa import LLSA
+from .maa import MAA
+from .sa import SA
+
+__all__ = ["AA", "Attention", "LLSA", "MAA", "SA"]

@@ -1,0 +1,150 @@
+"""What every attention shares: projections, rotary positions, and the layout of a stack's frames.
+
+Activations inside a stack are (batch, groups, frames, dim). A group is what one streaming step makes final: its first
+`chunk` frames are final, the rest are look-ahead frames known only as of that step (revisions). Every attention but LLSA
+has groups of one frame. Only attention and convolution mix time; all else is position-wise and ignores these axes.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The frames of a group, as offsets from its first frame.
+
+    Arguments
+    ---------
+    chunk : int
+        Final frames in a group; group g is about frames g * chunk .. (g + 1) * chunk - 1.
+    offsets : tuple of int
+        Offsets of all its frames: 0 .. chunk - 1, then the look-ahead frames.
+
+    Example
+    -------
+    >>> Layout(chunk=1, offsets=(0, 1, 2)).expand(torch.arange(5)[None])
+    tensor([[[0, 1, 2],
+             [1, 2, 3],
+             [2, 3, 4]]])
+    """
+
+    chunk: int = 1
+    offsets: tuple = (0,)
+
+    @property
+    def lookahead(self):
+        """Frames after the first one of a group that the group reads (the worst case of its frames)."""
+        return self.offsets[-1]
+
+    def groups(self, time):
+        """The number of groups whose frames are all among `time` frames."""
+        return max(0, (time - self.lookahead - 1) // self.chunk + 1)
+
+    def expand(self, x, dim=1):
+        """(.., time, ..) -> (.., groups, frames, ..) at axis `dim`: H^0[g, j] = X[g * chunk + offsets[j]]."""
+        span = (self.groups(x.size(dim)) - 1) * self.chunk + 1
+        views = [x.narrow(dim, offset, span).unfold(dim, 1, self.chunk).squeeze(-1) for offset in self.offsets]
+        return torch.stack(views, dim=dim + 1)
+
+
+def rotary(positions, head_dim, base=10000.0):
+    """Cosines and sines of rotary position embedding (Su et al., arXiv 2104.09864).
+
+    Angles are taken in float64: scores depend on position differences alone, for any length of stream.
+
+    Arguments
+    ---------
+    positions : torch.Tensor
+        Absolute frame numbers, any shape, integer.
+    head_dim : int
+        Width of a head, even.
+
+    Returns
+    -------
+    torch.Tensor
+        (*positions.shape, 2, head_dim / 2), float64.
+    """
+    frequency = base ** (-torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float64) / head_dim)
+    angle = positions[..., None] * frequency
+    return torch.stack([angle.cos(), angle.sin()], dim=-2)
+
+
+def rotate(x, table):
+    """Rotate x (batch, .., heads, head_dim) by a table (.., 2, head_dim / 2) of `rotary`."""
+    cos, sin = table.to(x.dtype).unsqueeze(-3).unbind(-2)  # each (.., 1, head_dim / 2)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+
+
+def attend(q, k, v, mask):
+    """Scaled dot-product attention in (batch, time, heads, head_dim); mask (batch or 1, queries, keys), True = may see."""
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # (batch, heads, time, head_dim)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None]).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Base of all attentions. A subclass says which keys a query sees, in `mix`.
+
+    Invariant: `mix` over any split of the frames, each call given the state that the last one returned, gives the
+    outputs of one `mix` over all frames with `state=None`, delayed by `layer_lookahead` frames.
+
+    Arguments
+    ---------
+    dim : int
+        Width of the frames.
+    num_heads : int
+        Heads; dim / num_heads is even.
+    positions : bool
+        Rotary positions; without them attention knows order only through its window.
+    """
+
+    layout = Layout()
+    layer_lookahead = 0
+    """Frames of look-ahead that *each layer* adds to its stack: R for SA and MAA, 0 for LLSA, infinity for AA."""
+
+    def __init__(self, dim, num_heads, positions=True):
+        super().__init__()
+        if dim % num_heads or (dim // num_heads) % 2:
+            raise ValueError(f"num_heads={num_heads} must divide dim={dim} into heads of even width")
+        self.num_heads, self.head_dim, self.positions = num_heads, dim // num_heads, positions
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.output = nn.Linear(dim, dim)
+
+    def project(self, x, table):
+        """Queries, keys and values of frames x (batch, .., dim), each (batch, .., heads, head_dim); position-wise."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(-3)
+        return (rotate(q, table), rotate(k, table), v) if self.positions else (q, k, v)
+
+    def mix(self, q, k, v, valid, state=None):
+        """Attention proper.
+
+        Arguments
+        ---------
+        q : torch.Tensor
+            (batch, groups, queries, heads, head_dim); the queries are the first frames of each group, or all.
+        k, v : torch.Tensor
+            (batch, groups, frames, heads, head_dim).
+        valid : torch.Tensor
+            (batch, groups, frames), bool: False where there is no such frame (padding, before the start, after the end).
+        state : dict or None
+            None: these are all the frames there are. Otherwise what the last call returned.
+
+        Returns
+        -------
+        y : torch.Tensor
+            (batch, groups, queries, heads, head_dim).
+        valid : torch.Tensor
+            (batch, groups, frames), of the frames that y is about.
+        state : dict or None
+        """
+        raise NotImplementedError
+
+    def initial_state(self, batch_size):
+        """State before the first frame: a dict of tensors of fixed shapes, or ValueError if the attention cannot stream."""
+        raise NotImplementedError
+
+    def _zeros(self, batch_size, frames):
+        return self.qkv.weight.new_zeros(batch_size, frames, self.num_heads, self.head_dim)

@@ -1,0 +1,105 @@
+"""LLSA, low-latency streaming attention: R frames of look-ahead for the whole stack, at any depth.
+
+H^l[s, j] is frame s + j as known at time s + R; j = 0 is the final version of frame s.
+
+    H^0[s, j] = X_{s+j}                                            j = 0..R
+    H^l[s, j] = Block_l(H^{l-1}[s, j]) attending to the final frames H^{l-1}[m, 0], m = s-L..s-1,
+                and to the local revisions H^{l-1}[s, 0..R]        (the same keys for all j, no mask inside)
+    output      X^N_s = H^N[s, 0]
+
+This is our reading of Ma et al., arXiv 2302.13451, whose code is not public. With chunk = 1 it is what Emformer
+(Shi et al., arXiv 2010.10759) computes with segments of one frame and no memory; chunk > 1 is Emformer's segment.
+"""
+
+import torch
+from torch.nn import functional as F
+
+from .base import Attention, Layout, attend
+
+QUERIES = 72  # about this many queries share one stretch of keys
+
+
+class LLSA(Attention):
+    """Look-ahead of R frames for the whole stack. Streaming state: K and V of the last L *final* frames, nothing else.
+
+    Arguments
+    ---------
+    dim, num_heads, positions
+        See `Attention`.
+    left_context : int
+        L, final frames before the group, frames.
+    lookahead : int
+        R, frames after the group.
+    chunk : int
+        C final frames share one set of revisions: (C + R) / C times the activations of SA, look-ahead of R to R + C - 1.
+    revisions : list of int or None
+        Which lags after the chunk's last frame are recomputed, e.g. [0, 4, 8]; 0 is the frame itself, the last one is R.
+        None: all of 0..R.
+
+    Example
+    -------
+    >>> attention = LLSA(dim=8, num_heads=2, left_context=16, lookahead=2, positions=False)
+    >>> q, k, v = attention.project(torch.rand(1, 5, 3, 8), None)  # 5 frames, each with itself and 2 frames after it
+    >>> attention.mix(q, k, v, torch.ones(1, 5, 3, dtype=torch.bool))[0].shape
+    torch.Size([1, 5, 3, 2, 4])
+    """
+
+    def __init__(self, dim, num_heads, left_context, lookahead, chunk=1, revisions=None, positions=True):
+        super().__init__(dim, num_heads, positions)
+        if left_context < 0 or lookahead < 0 or chunk < 1:
+            raise ValueError(
+                f"left_context={left_context} and lookahead={lookahead} must be 0 or more frames, chunk={chunk} 1 or more"
+            )
+        revisions = list(range(lookahead + 1)) if revisions is None else list(revisions)
+        if revisions != sorted(set(revisions)) or revisions[:1] != [0] or revisions[-1] != lookahead:
+            raise ValueError(f"revisions={revisions} must rise from 0 to lookahead={lookahead}")
+        self.left_context = left_context
+        self.layout = Layout(chunk, (*range(chunk), *(chunk - 1 + lag for lag in revisions[1:])))
+
+    def mix(self, q, k, v, valid, state=None):
+        chunk, left, (batch, groups, frames) = self.layout.chunk, self.left_context, valid.shape
+        if state is None:  # nothing before
+            state = self.initial_state(batch)
+        final = {"k": k[:, :, :chunk], "v": v[:, :, :chunk], "valid": valid[:, :, :chunk]}
+        history = {name: torch.cat([state[name].to(t.dtype), t.flatten(1, 2)], dim=1) for name, t in final.items()}
+
+        block = min(groups, max(1, QUERIES // frames))  # groups that share one stretch of keys
+        blocks = -(-groups // block)
+
+        def keys(name, local):
+            """Keys of each block: L frames of history before it, then its own frames -> (batch * blocks, keys, ..)."""
+            local = _pad(local, blocks * block).reshape(batch, blocks, block * frames, *local.shape[3:])
+            past = _pad(history[name], left + blocks * block * chunk).unfold(1, left, block * chunk)[:, :blocks]
+            return torch.cat([past.movedim(-1, 2), local], dim=2).flatten(0, 1)
+
+        seen, own = self._masks(block, q.size(2), q.device)
+        queries = _pad(q, blocks * block).reshape(batch * blocks, -1, *q.shape[3:])
+        y = attend(queries, keys("k", k), keys("v", v), seen & keys("valid", valid)[:, None] | own)
+        y = y.reshape(batch, blocks * block, *q.shape[2:])[:, :groups]
+        return y, valid, {name: t[:, groups * chunk :] for name, t in history.items()}
+
+    def _masks(self, groups, queries, device):
+        """(groups * queries, L + groups * frames) masks of a block: what a query sees, and its own key."""
+        chunk, left, frames = self.layout.chunk, self.left_context, len(self.layout.offsets)
+        group = torch.arange(groups, device=device)
+        frame = torch.arange(frames, device=device)
+        start = (group * chunk).repeat_interleave(queries)[:, None]  # first frame of the query's group
+        past = torch.arange(-left, 0, device=device) >= start - left
+        owner = (group * chunk).repeat_interleave(frames)  # first frame of the key's group
+        version, position = frame.repeat(groups), owner + frame.repeat(groups)
+        earlier_final = (owner < start) & (version < chunk) & (position >= start - left)
+        local = (owner == start) | earlier_final
+        own = (owner == start) & (version == frame[:queries].repeat(groups)[:, None])
+        return torch.cat([past, local], dim=1), F.pad(own, (left, 0))
+
+    def initial_state(self, batch_size):
+        return {
+            "k": self._zeros(batch_size, self.left_context),
+            "v": self._zeros(batch_size, self.left_context),
+            "valid": self.qkv.weight.new_zeros(batch_size, self.left_context, dtype=torch.bool),
+        }
+
+
+def _pad(x, size):
+    """Pad axis 1 of x with zeros (False) to `size`."""
+    return torch.cat([x, x.new_zeros(x.size(0), size - x.size(1), *x.shape[2:])], dim=1)

@@ -1,0 +1,106 @@
+"""The specification: every attention and block as plain loops over frames. Slow, and obviously right; tests compare.
+
+A frame of a stack is a key (group, version): the frame group * chunk + offsets[version] as known to that group. Attentions
+without revisions have groups of one frame and version 0 alone.
+"""
+
+import math
+
+import torch
+
+from .aa import AA
+from .base import rotary
+from .llsa import LLSA
+
+
+def visible(attention, query, frames):
+    """The frames that frame `query` sees, straight from the definitions.
+
+    Arguments
+    ---------
+    attention : Attention
+    query : tuple of int
+        (group, version).
+    frames : dict
+        Frame number of each (group, version) inside the utterance.
+
+    Returns
+    -------
+    list of tuple of int
+    """
+    s = frames[query]
+    if isinstance(attention, AA):
+        return list(frames)
+    if not isinstance(attention, LLSA):
+        return [key for key, t in frames.items() if s - attention.left_context <= t <= s + attention.layer_lookahead]
+    group, chunk = query[0], attention.layout.chunk
+    start = group * chunk
+    return [
+        (g, version)
+        for (g, version), t in frames.items()
+        if g == group or (g < group and version < chunk and t >= start - attention.left_context)
+    ]
+
+
+def reference_attention(attention, x, frames):
+    """y_s = sum over the visible keys of softmax(q_s . k / sqrt(d)) v, for x a dict (group, version) -> (dim,)."""
+    q, k, v = {}, {}, {}
+    for key, vector in x.items():
+        table = rotary(torch.tensor(frames[key]), attention.head_dim)
+        q[key], k[key], v[key] = attention.project(vector, table)  # (heads, head_dim) each
+    y = {}
+    for key in x:
+        seen = visible(attention, key, frames)
+        scores = torch.stack([(q[key] * k[other]).sum(-1) / math.sqrt(attention.head_dim) for other in seen])
+        weights = scores.softmax(dim=0)  # (keys, heads)
+        mixed = sum(weights[i][:, None] * v[other] for i, other in enumerate(seen))
+        y[key] = attention.output(mixed.flatten())
+    return y
+
+
+def reference_convolution(convolution, x, frames):
+    """y_s = leave(sum over taps of weight[distance] * enter(x_{s - distance})), past frames final, local ones the group's."""
+    inputs = {key: convolution.enter(vector) for key, vector in x.items()}
+    chunk = convolution.layout.chunk
+    y = {}
+    for (group, version), vector in inputs.items():
+        total = torch.zeros_like(vector)
+        for tap in range(convolution.kernel_size):
+            t = frames[group, version] - tap + (convolution.kernel_size // 2 if convolution.centred else 0)
+            home = group if t >= group * chunk and not convolution.centred else t // chunk
+            for (g, other), at in frames.items():
+                if at == t and g == home and (g == group or other < chunk):
+                    total = total + convolution.weight[:, tap if not convolution.centred else -1 - tap] * inputs[g, other]
+        y[group, version] = convolution.leave(total)
+    return y
+
+
+def reference_encoder(encoder, x):
+    """`Encoder.forward` of one utterance x (time, dim), frame by frame.
+
+    Returns
+    -------
+    torch.Tensor
+        (time, dim).
+    """
+    layout, time = encoder.layout, x.size(0)
+    frames = {
+        (group, version): group * layout.chunk + offset
+        for group in range(math.ceil(time / layout.chunk))
+        for version, offset in enumerate(layout.offsets)
+        if group * layout.chunk + offset < time
+    }
+    h = {key: x[t] for key, t in frames.items()}
+    for block in encoder.blocks:
+        if hasattr(block, "enter"):
+            h = {key: vector + 0.5 * block.enter(vector) for key, vector in h.items()}
+        y = reference_attention(block.attention, {key: block.norm(vector) for key, vector in h.items()}, frames)
+        h = {key: vector + y[key] for key, vector in h.items()}
+        if hasattr(block, "convolution"):
+            normed = {key: block.norm_convolution(vector) for key, vector in h.items()}
+            y = reference_convolution(block.convolution, normed, frames)
+            h = {key: block.leave(h[key] + y[key] + 0.5 * block.feed_forward(h[key] + y[key])) for key in h}
+        else:
+            h = {key: vector + block.feed_forward(vector) for key, vector in h.items()}
+    final = {t: h[key] for key, t in frames.items() if key[1] < layout.chunk}
+    return encoder.norm(torch.stack([final[t] for t in range(time)]))

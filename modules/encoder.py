@@ -1,0 +1,131 @@
+"""A stack of blocks around one attention: parallel and streaming."""
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from .attention.base import rotary
+from .streaming import Streaming, length_mask
+
+
+class Encoder(Streaming):
+    """N blocks and a norm. Knows nothing of its attention but the `layout` and the look-ahead that it declares.
+
+    Arguments
+    ---------
+    dim, ffn_dim, num_layers : int
+        Widths and depth.
+    block : callable
+        Factory of a block, e.g. `TransformerBlock` or `ConformerBlock`.
+    attention : callable
+        Factory of an attention, called as `attention(dim=dim)` for each block.
+    dropout : float
+    checkpointing : bool
+        Recompute each block's activations in the backward pass: less memory, a third more time.
+
+    Example
+    -------
+    >>> from functools import partial
+    >>> from speech_attention.attention import SA
+    >>> from speech_attention.blocks import TransformerBlock
+    >>> attention = partial(SA, num_heads=2, left_context=8, lookahead=1)
+    >>> encoder = Encoder(8, 16, 3, TransformerBlock, attention)
+    >>> encoder(torch.rand(2, 20, 8), torch.tensor([20, 13]))[0].shape
+    torch.Size([2, 20, 8])
+    >>> encoder.lookahead
+    3
+    """
+
+    def __init__(self, dim, ffn_dim, num_layers, block, attention, dropout=0.0, checkpointing=False):
+        super().__init__()
+        if num_layers < 1:
+            raise ValueError(f"num_layers={num_layers} must be 1 or more")
+        self.checkpointing = checkpointing
+        self.blocks = nn.ModuleList(
+            block(dim, ffn_dim, attention, dropout=dropout, first=i == 0, last=i == num_layers - 1)
+            for i in range(num_layers)
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.layout = self.blocks[0].attention.layout
+
+    @property
+    def lookahead(self):
+        """Frames: what the layout reads ahead once, and what each layer adds."""
+        return self.layout.lookahead + sum(block.attention.layer_lookahead for block in self.blocks)
+
+    def forward(self, x, lengths):
+        """Encode whole utterances.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            (batch, time, dim); what stands in the padding does not matter.
+        lengths : torch.Tensor
+            (batch,) frames.
+
+        Returns
+        -------
+        y : torch.Tensor
+            (batch, time, dim), zeros in the padding.
+        lengths : torch.Tensor
+        """
+        time = x.size(1)
+        valid = length_mask(lengths, time)
+        chunk = self.layout.chunk
+        tail = -time % chunk + self.layout.lookahead - chunk + 1  # frames that the last group reads after the end
+        x = nn.functional.pad(x.masked_fill(~valid[..., None], 0.0), (0, 0, 0, tail))
+        y, _ = self._run(x, nn.functional.pad(valid, (0, tail)), torch.zeros((), dtype=torch.long, device=x.device))
+        return y[:, :time].masked_fill(~valid[..., None], 0.0), lengths
+
+    def _run(self, x, valid, position, states=None):
+        """Blocks over frames x (batch, time, dim), the first of which has the number `position` -> (batch, frames, dim)."""
+        attention = self.blocks[0].attention
+        table = rotary(position + torch.arange(x.size(1), device=x.device), attention.head_dim)
+        states = states or [None] * len(self.blocks)
+        after = []
+        for i, block in enumerate(self.blocks):
+            if self.checkpointing and self.training:
+                x, valid, state = checkpoint(block, x, valid, table, states[i], use_reentrant=False)
+            else:
+                x, valid, state = block(x, valid, table, states[i])
+            after.append(state)
+            if i == 0:
+                table = self.layout.expand(table, dim=0)
+        return self.norm(x.flatten(1, 2)), after
+
+    def initial_state(self, batch_size):
+        """State of `batch_size` streams before their first frame: a dict of tensors (nested) and three frame counts."""
+        x = self.norm.weight
+        return {
+            "seen": 0,  # frames that came in
+            "done": 0,  # frames that went out
+            "skip": sum(block.attention.layer_lookahead for block in self.blocks),  # outputs before the first frame
+            "pending": x.new_zeros(batch_size, 0, x.size(0)),  # frames of groups that are not complete, < chunk + R
+            "valid": x.new_zeros(batch_size, 0, dtype=torch.bool),
+            "position": torch.zeros((), dtype=torch.long, device=x.device),  # number of the first pending frame
+            "blocks": [block.initial_state(batch_size) for block in self.blocks],
+        }
+
+    def step(self, x, state):
+        """Encode the next frames x (batch, n, dim), n >= 1: the frames (batch, m, dim) that they complete, and the state."""
+        state = {**state, "seen": state["seen"] + x.size(1)}
+        return self._advance(x, x.new_ones(x.shape[:2], dtype=torch.bool), state)
+
+    def flush(self, state):
+        """The frames (batch, m, dim) that still wait for look-ahead, at the end of the utterance."""
+        pending = state["pending"]
+        x = pending.new_zeros(pending.size(0), self.lookahead, pending.size(2))
+        y, _ = self._advance(x, x.new_zeros(x.shape[:2], dtype=torch.bool), state)
+        return y[:, : state["seen"] - state["done"]]
+
+    def _advance(self, x, valid, state):
+        x, valid = torch.cat([state["pending"], x], dim=1), torch.cat([state["valid"], valid], dim=1)
+        taken = self.layout.groups(x.size(1)) * self.layout.chunk
+        state = {**state, "pending": x[:, taken:], "valid": valid[:, taken:], "position": state["position"] + taken}
+        if taken == 0:
+            return x[:, :0], state
+        used = taken + self.layout.lookahead - self.layout.chunk + 1
+        y, state["blocks"] = self._run(x[:, :used], valid[:, :used], state["position"] - taken, state["blocks"])
+        skip = min(state["skip"], y.size(1))
+        state["skip"], state["done"] = state["skip"] - skip, state["done"] + y.size(1) - skip
+        return y[:, skip:], state

@@ -1,0 +1,25 @@
+"""Installs `modules/` under the import name `speech_attention`; recipes, YAML and results stay in the checkout."""
+
+from setuptools import setup
+
+setup(
+    name="speech-attention",
+    version="0.1.0",
+    description="Attention for speech under limits of latency, memory and compute: SpeechBrain recipes for LibriSpeech",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    package_dir={"speech_attention": "modules"},
+    packages=["speech_attention", "speech_attention.attention"],
+    install_requires=[
+        "torch>=2.11,<2.15",  # speechbrain alone resolves to a torch that torchaudio's last release cannot load
+        "torchaudio>=2.11,<2.12",
+        "speechbrain>=1.1.2,<1.2",
+        "hyperpyyaml>=1.2.3",  # 1.2.2 lets in a ruamel.yaml that breaks it
+        "soundfile>=0.12",
+        "jiwer>=3.0",
+        "requests",
+        "tqdm",
+        "espeakng-loader>=0.2.4,<0.3",  # the voices of the embedded corpus
+    ],
+    extras_require={"test": ["pytest>=8"]},
+)
