@@ -1,0 +1,179 @@
+"""From waveform to encoder frames. Both front ends are functions of a sliding window of samples, and look at nothing else.
+
+Frame t reads samples (t + 1) * hop - window .. (t + 1) * hop - 1: its window ends where its hop ends. Before the first
+sample and after the last there are zeros. So there is no look-ahead beyond the hop itself, an utterance of n samples has
+ceil(n / hop) frames, and streaming needs nothing but the last samples.
+"""
+
+import torch
+from speechbrain.lobes.models.wav2vec import W2VLatentExtractor
+from torch import nn
+from torch.nn import functional as F
+from torchaudio.transforms import MelSpectrogram
+
+from .streaming import Streaming, length_mask
+
+SAMPLE_RATE = 16000
+
+
+class FrontEnd(Streaming):
+    """Waveform (batch, samples) -> frames (batch, time, dim); a subclass supplies `extract` and `project`.
+
+    Streaming state: the last window - hop samples, and those of a hop that is not complete.
+    """
+
+    hop = None
+    """Samples from one frame to the next."""
+    window = None
+    """Samples that a frame reads."""
+    per_frame = 1
+    """Features for each frame; there may be some before those of the first frame's own hop."""
+
+    def extract(self, samples):
+        """(batch, window - hop + time * hop) samples -> features (batch, .., feature_dim), time-local."""
+        raise NotImplementedError
+
+    def project(self, features):
+        """Features -> (batch, time, dim)."""
+        raise NotImplementedError
+
+    def features(self, samples, lengths):
+        """Features of a padded batch.
+
+        Arguments
+        ---------
+        samples : torch.Tensor
+            (batch, samples); what stands in the padding does not matter.
+        lengths : torch.Tensor
+            (batch,) samples.
+
+        Returns
+        -------
+        features : torch.Tensor
+        lengths : torch.Tensor
+            (batch,) frames, ceil(samples / hop).
+        """
+        samples = samples.masked_fill(~length_mask(lengths, samples.size(1)), 0.0)
+        samples = F.pad(samples, (self.window - self.hop, -samples.size(1) % self.hop))
+        return self.extract(samples), -(-lengths // self.hop)
+
+    def forward(self, samples, lengths):
+        """(batch, samples), lengths in samples -> (batch, time, dim), lengths in frames."""
+        features, lengths = self.features(samples, lengths)
+        return self.project(features), lengths
+
+    def initial_state(self, batch_size):
+        return next(self.parameters()).new_zeros(batch_size, self.window - self.hop)
+
+    def step(self, samples, state):
+        """The frames (batch, m, dim) that the next samples (batch, n) complete, and the state."""
+        samples = torch.cat([state, samples], dim=1)
+        used = (samples.size(1) - self.window + self.hop) // self.hop * self.hop
+        if used == 0:
+            return self._none(samples), samples
+        y = self.project(self.extract(samples[:, : used + self.window - self.hop]))
+        return y, samples[:, used:]
+
+    def flush(self, state):
+        """The last frame, if its hop has begun: (batch, 0 or 1, dim)."""
+        rest = state.size(1) - self.window + self.hop
+        return self.step(F.pad(state, (0, -rest % self.hop))[:, state.size(1) :], state)[0]
+
+    def _none(self, samples):
+        return samples.new_zeros(samples.size(0), 0, self.dim)
+
+
+class FbankFrontEnd(FrontEnd):
+    """Log-mel filterbanks (25 ms, every 10 ms) and two convolutions of stride 2: one frame every 40 ms.
+
+    Features are normalised by fixed statistics of the training set, never by those of the utterance.
+
+    Arguments
+    ---------
+    dim : int
+        Width of the frames.
+    num_mels : int
+    floor : float
+        Added to the mel power before the logarithm.
+
+    Example
+    -------
+    >>> front_end = FbankFrontEnd(dim=8)
+    >>> y, lengths = front_end(torch.rand(2, 16000), torch.tensor([16000, 9000]))
+    >>> y.shape, lengths
+    (torch.Size([2, 25, 8]), tensor([25, 15]))
+    """
+
+    hop, window, per_frame = 640, 1360, 4
+
+    def __init__(self, dim, num_mels=80, floor=1e-6):
+        super().__init__()
+        self.dim, self.feature_dim, self.floor = dim, num_mels, floor
+        self.mel = MelSpectrogram(SAMPLE_RATE, n_fft=400, hop_length=160, n_mels=num_mels, center=False)
+        self.register_buffer("mean", torch.zeros(num_mels))
+        self.register_buffer("std", torch.ones(num_mels))
+        self.subsample = nn.Sequential(
+            nn.Conv1d(num_mels, dim, 3, stride=2), nn.GELU(), nn.Conv1d(dim, dim, 3, stride=2), nn.GELU()
+        )
+        self.linear = nn.Linear(dim, dim)
+
+    def extract(self, samples):
+        """(batch, 720 + time * 640) -> log-mel (batch, 4 * time + 3, num_mels); frame t reads features 4t .. 4t + 6."""
+        return (self._log_mel(samples) - self.mean) / self.std
+
+    def _log_mel(self, samples):
+        with torch.autocast(samples.device.type, enabled=False):  # powers of quiet frames vanish in half precision
+            return (self.mel(samples) + self.floor).log().mT
+
+    def project(self, features):
+        return self.linear(self.subsample(features.mT).mT)
+
+    @torch.no_grad()
+    def fit(self, utterances):
+        """Set the normalisation to the mean and standard deviation over utterances, an iterable of (samples,) tensors."""
+        total = torch.zeros(3, self.feature_dim, dtype=torch.float64)
+        for samples in utterances:
+            features = self._log_mel(samples[None].to(self.mean.device))[0].double().cpu()
+            total += torch.stack([torch.ones_like(features), features, features**2]).sum(dim=1)
+        count, first, second = total
+        self.mean.copy_(first / count)
+        self.std.copy_((second / count - (first / count) ** 2).sqrt().clamp(min=1e-3))
+
+
+class WaveformFrontEnd(FrontEnd):
+    """The convolutional encoder of wav2vec 2.0 with LayerNorm over channels in every layer: one frame every 20 ms.
+
+    SpeechBrain's `W2VLatentExtractor`, without its normalisation of the signal by the utterance's statistics: the norms
+    are frame by frame, so the front end streams.
+
+    Arguments
+    ---------
+    dim : int
+        Width of the frames.
+    channels : int
+        Channels of the seven convolutions.
+
+    Example
+    -------
+    >>> front_end = WaveformFrontEnd(dim=8, channels=4)
+    >>> front_end(torch.rand(1, 16000), torch.tensor([16000]))[0].shape
+    torch.Size([1, 50, 8])
+    """
+
+    hop, window = 320, 641
+
+    def __init__(self, dim, channels=512):
+        super().__init__()
+        self.dim, self.feature_dim = dim, channels
+        self.convolutions = W2VLatentExtractor(out_channels=[channels] * 7)
+        self.linear = nn.Linear(channels, dim)
+
+    def extract(self, samples):
+        """(batch, 321 + time * 320) -> latents (batch, time, channels)."""
+        return self.convolutions(samples, normalize_signal=False)
+
+    def project(self, features):
+        return self.linear(features)
+
+    def fit(self, utterances):
+        """Nothing to set: the norms of the layers need no statistics."""

@@ -1,0 +1,137 @@
+"""The whole system: waveform, front end, encoder, CTC log-probabilities."""
+
+import copy
+import math
+
+import torch
+from torch import nn
+
+from .front_end import SAMPLE_RATE
+from .streaming import Streaming, measured_lookahead
+
+
+class SpeechEncoder(Streaming):
+    """Front end and encoder: what pre-training makes and fine-tuning starts from.
+
+    Arguments
+    ---------
+    front_end : FrontEnd
+    encoder : Encoder
+
+    Example
+    -------
+    >>> from functools import partial
+    >>> from speech_attention.attention import LLSA
+    >>> from speech_attention.blocks import TransformerBlock
+    >>> from speech_attention.encoder import Encoder
+    >>> from speech_attention.front_end import FbankFrontEnd
+    >>> attention = partial(LLSA, num_heads=2, left_context=8, lookahead=4)
+    >>> model = SpeechEncoder(FbankFrontEnd(8), Encoder(8, 16, 2, TransformerBlock, attention))
+    >>> model(torch.rand(1, 16000), torch.tensor([16000]))[0].shape
+    torch.Size([1, 25, 8])
+    >>> model.lookahead / 16  # ms: 4 frames
+    160.0
+    """
+
+    def __init__(self, front_end, encoder):
+        super().__init__()
+        self.front_end, self.encoder = front_end, encoder
+
+    @property
+    def lookahead(self):
+        """Samples after the end of a frame's own hop."""
+        return self.encoder.lookahead * self.front_end.hop
+
+    @property
+    def frame_ms(self):
+        return 1000 * self.front_end.hop / SAMPLE_RATE
+
+    def forward(self, samples, lengths, augment=None):
+        """Encode whole utterances.
+
+        Arguments
+        ---------
+        samples : torch.Tensor
+            (batch, samples) at 16 kHz; what stands in the padding does not matter.
+        lengths : torch.Tensor
+            (batch,) samples.
+        augment : callable or None
+            Applied to the features (batch, .., feature_dim), e.g. SpecAugment.
+
+        Returns
+        -------
+        y : torch.Tensor
+            (batch, time, dim).
+        lengths : torch.Tensor
+            (batch,) frames.
+        """
+        features, lengths = self.front_end.features(samples, lengths)
+        features = augment(features) if augment else features
+        return self.encoder(self.front_end.project(features), lengths)
+
+    def initial_state(self, batch_size):
+        return {"front_end": self.front_end.initial_state(batch_size), "encoder": self.encoder.initial_state(batch_size)}
+
+    def step(self, samples, state):
+        """The frames (batch, m, dim) that the next samples (batch, n) complete, and the state."""
+        x, front_end = self.front_end.step(samples, state["front_end"])
+        y, encoder = self.encoder.step(x, state["encoder"])
+        return y, {"front_end": front_end, "encoder": encoder}
+
+    def flush(self, state):
+        y, encoder = self.encoder.step(self.front_end.flush(state["front_end"]), state["encoder"])
+        return torch.cat([y, self.encoder.flush(encoder)], dim=1)
+
+    def latency(self):
+        """Look-ahead as declared by the modules and as measured by a gradient (float64, this model's own weights).
+
+        Returns
+        -------
+        dict
+            `frame_ms`; `declared_frames` and `measured_frames`, the look-ahead of the encoder; `attention_ms`, the same in
+            ms; `total_ms` with the frame itself. None where it is the whole utterance.
+        """
+        frame, hop, ahead = self.encoder.layout.chunk, self.front_end.hop, self.encoder.lookahead
+        whole = math.isinf(ahead)
+        frames = frame + 1 + (20 if whole else ahead) + 4
+        samples = torch.randn(1, frames * hop, generator=torch.Generator().manual_seed(0))
+        model = copy.deepcopy(self).cpu().double().eval()
+        last = measured_lookahead(lambda x: model(x, torch.tensor([frames * hop]))[0], samples, frame)
+        measured = last // hop - frame
+        if frame + measured == frames - 1:  # to the very end
+            measured = None
+        attention_ms = None if whole else ahead * self.frame_ms
+        return {
+            "frame_ms": self.frame_ms,
+            "declared_frames": None if whole else ahead,
+            "measured_frames": measured,
+            "attention_ms": attention_ms,
+            "total_ms": None if whole else attention_ms + self.frame_ms,
+        }
+
+
+class CTCModel(SpeechEncoder):
+    """A speech encoder and a linear layer to CTC tokens; output (batch, time, tokens) log-probabilities.
+
+    Arguments
+    ---------
+    front_end, encoder
+        See `SpeechEncoder`.
+    num_tokens : int
+        Tokens, the blank (token 0) counted.
+    """
+
+    def __init__(self, front_end, encoder, num_tokens):
+        super().__init__(front_end, encoder)
+        self.head = nn.Linear(encoder.norm.weight.size(0), num_tokens)
+
+    def forward(self, samples, lengths, augment=None):
+        y, lengths = super().forward(samples, lengths, augment)
+        return self.head(y).log_softmax(dim=-1), lengths
+
+    def step(self, samples, state):
+        y, state = super().step(samples, state)
+        return self.head(y).log_softmax(dim=-1), state
+
+    def flush(self, state):
+        return self.head(super().flush(state)).log_softmax(dim=-1)
