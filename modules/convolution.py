@@ -69,12 +69,15 @@ class Convolution(nn.Module):
         return y.unflatten(1, (dim, frames)).permute(0, 3, 2, 1)  # (batch, groups, frames, dim)
 
     def _local(self, x):
-        """The taps inside the group: a small matrix per channel, weight[distance] where the distance is causal."""
-        offset = torch.tensor(self.layout.offsets[: x.size(2)], device=x.device)
-        distance = offset[:, None] - offset
-        causal = (0 <= distance) & (distance < self.kernel_size)
-        matrix = self.weight[:, distance.clamp(0, self.kernel_size - 1)] * causal  # (dim, frames, frames)
-        return torch.einsum("bgkd,djk->bgjd", x, matrix.to(x.dtype))
+        """The taps inside the group: a causal convolution over its frames, at their true distances."""
+        offsets = self.layout.offsets[: x.size(2)]
+        span = offsets[-1] + 1
+        taps = min(self.kernel_size, span)
+        if len(offsets) < span:  # frames between them are not there: zeros
+            x = x.new_zeros(*x.shape[:2], span, x.size(3)).index_copy(2, torch.tensor(offsets, device=x.device), x)
+        x = F.pad(x, (0, 0, taps - 1, 0)).permute(0, 3, 1, 2)  # (batch, dim, groups, taps - 1 + span)
+        y = F.conv2d(x, self.weight[:, None, None, :taps].flip(-1), groups=x.size(1)).permute(0, 2, 3, 1)
+        return y[:, :, list(offsets)] if len(offsets) < span else y
 
     def initial_state(self, batch_size):
         """(batch, kernel_size - 1, dim) zeros: the last final frames at the depthwise input."""

@@ -45,9 +45,10 @@ class Layout:
 
     def expand(self, x, dim=1):
         """(.., time, ..) -> (.., groups, frames, ..) at axis `dim`: H^0[g, j] = X[g * chunk + offsets[j]]."""
-        span = (self.groups(x.size(dim)) - 1) * self.chunk + 1
-        views = [x.narrow(dim, offset, span).unfold(dim, 1, self.chunk).squeeze(-1) for offset in self.offsets]
-        return torch.stack(views, dim=dim + 1)
+        windows = x.unfold(dim, self.lookahead + 1, self.chunk)  # (.., groups, .., lookahead + 1), a view
+        if len(self.offsets) <= self.lookahead:  # only some of the look-ahead frames
+            windows = windows.index_select(-1, torch.tensor(self.offsets, device=x.device))
+        return windows.movedim(-1, dim + 1)
 
 
 def rotary(positions, head_dim, base=10000.0):

@@ -102,4 +102,6 @@ class LLSA(Attention):
 
 def _pad(x, size):
     """Pad axis 1 of x with zeros (False) to `size`."""
+    if x.size(1) == size:
+        return x
     return torch.cat([x, x.new_zeros(x.size(0), size - x.size(1), *x.shape[2:])], dim=1)

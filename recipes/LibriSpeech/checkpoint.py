@@ -1,0 +1,126 @@
+"""Checkpoints that a kill cannot spoil, and strict loading of a pre-trained encoder."""
+
+import os
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from speechbrain.utils.checkpoints import Checkpointer, mark_as_loader, mark_as_saver, register_checkpoint_hooks
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+from recipes.errors import UserError
+
+PARTIAL = "partial-"
+
+
+class AtomicCheckpointer(Checkpointer):
+    """SpeechBrain's checkpointer, which writes the meta file first: a kill leaves a checkpoint that looks whole. This one
+    writes under another name and renames at the end.
+
+    Arguments: see `speechbrain.utils.checkpoints.Checkpointer`.
+    """
+
+    def __init__(self, checkpoints_dir, recoverables):
+        super().__init__(checkpoints_dir, recoverables)
+        if if_main_process():
+            for leftover in self.checkpoints_dir.glob(PARTIAL + "*"):
+                shutil.rmtree(leftover)
+
+    def _new_checkpoint_dirpath(self):
+        path = super()._new_checkpoint_dirpath()
+        return path.with_name(PARTIAL + path.name)
+
+    def save_checkpoint(self, *args, **kwargs):
+        checkpoint = super().save_checkpoint(*args, **kwargs)
+        ddp_barrier()
+        if checkpoint is not None:  # the main process
+            whole = checkpoint.path.with_name(checkpoint.path.name.removeprefix(PARTIAL))
+            os.rename(checkpoint.path, whole)
+            paths = {name: whole / path.name for name, path in checkpoint.paramfiles.items()}
+            checkpoint = checkpoint._replace(path=whole, paramfiles=paths)
+        ddp_barrier()
+        return checkpoint
+
+
+@register_checkpoint_hooks
+class Clock:
+    """Seconds spent in a stage, over all its restarts."""
+
+    def __init__(self):
+        self.before, self.start = 0.0, time.time()
+
+    @property
+    def seconds(self):
+        return self.before + time.time() - self.start
+
+    @mark_as_saver
+    def save(self, path):
+        Path(path).write_text(repr(self.seconds))
+
+    @mark_as_loader
+    def load(self, path, end_of_epoch):
+        self.before, self.start = float(Path(path).read_text()), time.time()
+
+
+def save_encoder(path, model, architecture):
+    """Write the front end and the encoder of a `SpeechEncoder`, and what they are.
+
+    Arguments
+    ---------
+    path : Path
+    model : SpeechEncoder
+    architecture : dict
+        Plain description; its `attention` is compared at loading.
+    """
+    state = {name: t for name, t in model.state_dict().items() if name.startswith(("front_end.", "encoder."))}
+    partial = Path(path).with_name(PARTIAL + Path(path).name)
+    torch.save({"state": state, "architecture": architecture}, partial)
+    os.replace(partial, path)
+
+
+def load_encoder(path, model, architecture, any_attention=False):
+    """Load what `save_encoder` wrote into `model`. Every parameter must be there, and the attention be the same.
+
+    Arguments
+    ---------
+    path : Path
+        The file.
+    model : SpeechEncoder
+    architecture : dict
+        Of `model`.
+    any_attention : bool
+        Accept weights that were trained with another attention (AA, MAA, SA and LLSA have the same parameters).
+
+    Raises
+    ------
+    UserError
+        If anything does not fit, naming it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "pretrain" / "encoder.ckpt"
+    if not path.exists():
+        raise UserError(f"no pre-trained encoder at {path}: give its file, or the folder of an experiment that has one")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        state, trained = saved["state"], saved["architecture"]
+    except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
+        raise UserError(f"{path} is not an encoder checkpoint of this project ({type(error).__name__})") from error
+    own = {name: t for name, t in model.state_dict().items() if name.startswith(("front_end.", "encoder."))}
+    wrong = [f"{name} is missing" for name in own.keys() - state.keys()]
+    wrong += [f"{name} is not in this model" for name in state.keys() - own.keys()]
+    wrong += [
+        f"{name} is {tuple(state[name].shape)}, here {tuple(own[name].shape)}"
+        for name in own.keys() & state.keys()
+        if own[name].shape != state[name].shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise UserError(f"the encoder in {path} does not fit this model: {'; '.join(sorted(wrong)[:3])}{more}")
+    if trained["attention"] != architecture["attention"] and not any_attention:
+        raise UserError(
+            f"the encoder in {path} was trained with attention {trained['attention']}, this experiment has "
+            f"{architecture['attention']}; to use it all the same give --any_attention True"
+        )
+    model.load_state_dict({**model.state_dict(), **state})

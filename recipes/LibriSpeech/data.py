@@ -1,0 +1,56 @@
+"""From manifests to SpeechBrain data sets and loaders, and the CTC tokens."""
+
+import torch
+from speechbrain.dataio.dataio import read_audio
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.dataio.sampler import DynamicBatchSampler
+
+TOKENS = ("<blank>", " ", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+"""The 29 characters of CTC; a space ends a word."""
+
+
+def encode(words):
+    """The token numbers of a transcript.
+
+    Example
+    -------
+    >>> encode("A B").tolist()
+    [3, 1, 4]
+    """
+    return torch.tensor([TOKENS.index(character) for character in words], dtype=torch.long)
+
+
+def dataset(manifests, root):
+    """The utterances of one or more splits, shortest first.
+
+    Arguments
+    ---------
+    manifests : list of Manifest
+    root : Path
+        Folder that holds the splits.
+
+    Returns
+    -------
+    DynamicItemDataset
+        With items id, duration (s), sig (samples), words (str) and targets (token numbers).
+    """
+    rows = {}
+    for manifest in manifests:
+        rows.update(DynamicItemDataset.from_csv(manifest.path, replacements={"data_root": str(root)}).data)
+    data = DynamicItemDataset(rows)
+    data.add_dynamic_item(read_audio, takes="wav", provides="sig")
+    data.add_dynamic_item(lambda words: words, takes="wrd", provides="words")
+    data.add_dynamic_item(encode, takes="wrd", provides="targets")
+    data.set_output_keys(["id", "sig", "words", "targets"])
+    return data.filtered_sorted(sort_key="duration")
+
+
+def batches(data, batch_seconds, seed):
+    """A sampler of training batches of utterances of like length, about `batch_seconds` of audio each, shuffled by epoch."""
+    return DynamicBatchSampler(data, batch_seconds, num_buckets=12, shuffle=True, batch_ordering="random", seed=seed)
+
+
+def absolute_lengths(batch_item):
+    """SpeechBrain's relative lengths as whole samples."""
+    signal, relative = batch_item
+    return (relative.double() * signal.size(1)).round().long()

@@ -1,0 +1,139 @@
+"""An experiment: its YAML files read as one, its folder, and the guard against mixing two experiments in a folder."""
+
+import difflib
+import io
+import json
+from pathlib import Path
+
+import ruamel.yaml
+import torch
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from speechbrain.utils.distributed import if_main_process
+
+from recipes.errors import UserError
+
+from .summary import config_hash, write_text
+
+HPARAMS = Path(__file__).parents[2] / "hparams"
+INCIDENTAL = {"output_folder", "data_folder", "embedded_folder", "stage", "download", "num_workers", "ckpt_interval_minutes"}
+INCIDENTAL |= {"ckpt_interval_steps", "eval_batch_size", "skip_bad", "pretrained"}
+"""Keys that may change between two starts of one experiment: they do not change what it computes from the same data."""
+EMBEDDED_SPLITS = {"train_splits": ["train-synth"], "dev_splits": ["dev-synth"], "test_splits": ["test-synth"]}
+LIBRISPEECH_SPLITS = {"train_splits": ["train-clean-100"], "dev_splits": ["dev-clean"], "test_splits": ["test-clean"]}
+
+
+def load(path, overrides=""):
+    """Read an experiment: `hparams/experiment.yaml`, then `hparams/scale/SCALE.yaml`, then `path`, then `overrides`, the
+    later winning. A mapping changes single entries of the one before it; one with a tag of its own replaces it.
+
+    Arguments
+    ---------
+    path : str or Path
+        The YAML of an attention, e.g. hparams/llsa.yaml.
+    overrides : str
+        YAML, e.g. of the command line.
+
+    Returns
+    -------
+    hparams : dict
+        With all objects made.
+    config : dict
+        The resolved values, plain; objects are mappings with their class under `class`.
+    """
+    yaml = ruamel.yaml.YAML()
+    path = Path(path)
+    if not path.is_file():
+        known = ", ".join(sorted(f"hparams/{file.name}" for file in HPARAMS.glob("*.yaml") if file.stem != "experiment"))
+        raise UserError(f"no file {path}; there are {known}")
+    try:
+        own, last = yaml.load(path.read_text()), yaml.load(overrides) or {}
+    except ruamel.yaml.error.YAMLError as error:
+        raise UserError(f"not valid YAML in {path} or on the command line: {' '.join(str(error).split())}") from error
+    scale = last.get("scale", own.get("scale", "mini"))
+    scales = sorted(file.stem for file in (HPARAMS / "scale").glob("*.yaml"))
+    if scale not in scales:
+        raise UserError(f"no scale {scale}; there are {', '.join(scales)}")
+    merged = yaml.load((HPARAMS / "experiment.yaml").read_text())
+    merge(merged, yaml.load((HPARAMS / "scale" / f"{scale}.yaml").read_text()))
+    merge(merged, own)
+    merge(merged, last)
+    splits = EMBEDDED_SPLITS if merged["data_folder"] is None else LIBRISPEECH_SPLITS
+    for key, default in splits.items():
+        merged[key] = merged[key] or default
+    if merged["output_folder"] is None:
+        data = "embedded" if merged["data_folder"] is None else "librispeech"
+        merged["output_folder"] = f"results/runs/{merged['name']}-{scale}-{data}-seed{merged['seed']}"
+    text = io.StringIO()
+    yaml.dump(merged, text)
+    torch.manual_seed(merged["seed"])  # initial weights
+    try:
+        resolved = resolve_references(text.getvalue()).getvalue()
+        hparams = load_hyperpyyaml(resolved)
+    except (ValueError, TypeError, AttributeError, ImportError, KeyError) as error:
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+    hparams["output_folder"] = Path(hparams["output_folder"])
+    return hparams, plain(yaml.load(resolved))
+
+
+def merge(base, changes, where=""):
+    """Write `changes` into the mapping `base`, in place."""
+    for key, value in changes.items():
+        if key not in base:
+            close = difflib.get_close_matches(str(key), map(str, base), 1)
+            hint = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(map(str, base))}"
+            raise UserError(f"unknown key {where}{key}{hint}")
+        if isinstance(value, dict) and isinstance(base[key], dict) and not _tag(value):
+            merge(base[key], value, f"{key}.")
+        elif value is None and isinstance(base[key], bool):  # a bare flag
+            base[key] = True
+        else:
+            base[key] = value
+
+
+def _tag(node):
+    tag = getattr(node, "tag", None)
+    return (tag.value if hasattr(tag, "value") else tag) or None
+
+
+def plain(node):
+    """A YAML node as plain dicts, lists and scalars; a tag becomes the entry `class`."""
+    if isinstance(node, dict):
+        entries = {str(key): plain(value) for key, value in node.items()}
+        return {"class": _tag(node), **entries} if _tag(node) else entries
+    if isinstance(node, list):
+        return [plain(value) for value in node]
+    if isinstance(node, (bool, int, float)) or node is None:
+        return node if not isinstance(node, float) else float(node)
+    return str(getattr(node, "value", node))
+
+
+def claim_folder(folder, config, debug=False):
+    """Take the folder for this experiment, or go on in it; refuse if it holds another one.
+
+    Arguments
+    ---------
+    folder : Path
+    config : dict
+        As `load` returns it; saved as `config.json`.
+    debug : bool
+        Debug runs overwrite one another.
+    """
+    identity = {key: value for key, value in config.items() if key not in INCIDENTAL}
+    path = folder / "config.json"
+    if path.exists() and not debug:
+        before = json.loads(path.read_text())
+        changed = [key for key in identity.keys() | before.keys() if key not in INCIDENTAL]
+        changed = sorted(key for key in changed if identity.get(key) != before.get(key))
+        if changed:
+            raise UserError(
+                f"{folder} holds an experiment with another {', '.join(changed)}: go on with its own configuration, give "
+                "another --output_folder, or delete it"
+            )
+    if if_main_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(config, indent=2) + "\n")
+
+
+def identity_hash(config):
+    """Hash of a configuration without its incidental keys."""
+    return config_hash({key: value for key, value in config.items() if key not in INCIDENTAL})

@@ -1,0 +1,75 @@
+"""CTC fine-tuning and test."""
+
+import time
+
+import speechbrain as sb
+import torch
+from torch.nn import functional as F
+
+from .brain import StageBrain
+from .data import TOKENS
+from .evaluate import greedy_words, score
+
+
+class FinetuneBrain(StageBrain):
+    """CTC on characters, with speed perturbation and SpecAugment. `modules` has `model`, a CTCModel. See `StageBrain`."""
+
+    def parameter_groups(self):
+        model = self.checkpointer.recoverables["model"]  # itself, where `modules` may hold a wrapper
+        head = list(model.head.parameters())
+        encoder = [*model.front_end.parameters(), *model.encoder.parameters()]
+        return [(head, self.settings["lr"]), (encoder, self.settings["encoder_lr"])]
+
+    def compute_forward(self, batch, stage):
+        samples, lengths = self.audio(batch)
+        if stage != sb.Stage.TRAIN:
+            return self.modules.model(samples, lengths)
+        perturbed = self.hparams.speed_perturb(samples)
+        lengths = (lengths * perturbed.size(1)) // samples.size(1)
+        return self.modules.model(perturbed, lengths, augment=self.augment)
+
+    def augment(self, features):
+        """SpecAugment on features (batch, time, mels)."""
+        for drop in self.hparams.spec_augment:
+            features = drop(features)
+        return features
+
+    def compute_objectives(self, predictions, batch, stage):
+        log_probs, lengths = predictions
+        targets, target_lengths = batch.targets.data, (batch.targets.lengths * batch.targets.data.size(1)).round().long()
+        losses = F.ctc_loss(
+            log_probs.float().transpose(0, 1), targets, lengths, target_lengths, reduction="none", zero_infinity=True
+        )
+        frames = torch.arange(log_probs.size(1), device=lengths.device) < lengths[:, None]
+        blank = (log_probs.argmax(dim=-1) == 0)[frames].float().mean().item()
+        unalignable = (losses == 0).float().mean().item()  # more tokens than frames: CTC has no path, and no gradient
+        self.add_stats({"blank": blank, "unalignable": unalignable})
+        if stage != sb.Stage.TRAIN:
+            words = greedy_words(log_probs, lengths, TOKENS)
+            self.hypotheses.update(zip(batch.id, words))
+            self.references.update(zip(batch.id, (text.split() for text in batch.words)))
+        return (losses / target_lengths).mean()
+
+    def on_stage_start(self, stage, epoch=None):
+        super().on_stage_start(stage, epoch)
+        self.hypotheses, self.references = {}, {}
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        if stage != sb.Stage.TRAIN:
+            self.score, self.utterances = score(self.references, self.hypotheses)
+            self.sums["wer"] = self.score.wer * max(1, self.count)
+        super().on_stage_end(stage, stage_loss, epoch)
+
+    def test(self, data):
+        """Greedy WER of the checkpoint with the best validation WER.
+
+        Returns
+        -------
+        score : Score
+        utterances : list of Utterance
+        seconds : float
+            Wall-clock, decoding included.
+        """
+        start = time.time()
+        self.evaluate(self.eval_loader(data), min_key="WER")
+        return self.score, self.utterances, time.time() - start

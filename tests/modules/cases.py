@@ -1,0 +1,129 @@
+"""What the contract runs over. A new attention is one line in `ATTENTIONS`, a new block type one in `BLOCKS`."""
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+
+from speech_attention.attention import AA, LLSA, MAA, SA
+from speech_attention.blocks import ConformerBlock, TransformerBlock
+from speech_attention.encoder import Encoder
+from speech_attention.front_end import FbankFrontEnd, WaveformFrontEnd
+
+DIM, HEADS, DEPTH = 8, 2, 3
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}  # of the contract, on the maximum
+
+
+@dataclass(frozen=True)
+class Case:
+    """An attention, and what its definition says of its look-ahead: the tests never ask the module for it.
+
+    `each` frames are added by every layer, `once` by the whole stack; both count from the last frame of a chunk.
+    """
+
+    attention: type
+    options: dict = field(default_factory=dict)
+    each: float = 0
+    once: int = 0
+    chunk: int = 1
+
+    def factory(self, **options):
+        return partial(self.attention, num_heads=HEADS, **{**self.options, **options})
+
+    def lookahead(self, depth, frame=0):
+        """Future frames that `frame` reads; the first one of a chunk is the worst."""
+        return self.once + self.each * depth + self.chunk - 1 - frame % self.chunk
+
+    def ready(self, seen, depth):
+        """Frames that are out once `seen` frames are in: those of the chunks whose look-ahead is complete."""
+        return max(0, (seen - self.once - self.each * depth) // self.chunk) * self.chunk
+
+
+WINDOW = {"left_context": 5, "lookahead": 2}
+ATTENTIONS = {
+    "AA": Case(AA, each=math.inf),
+    "MAA": Case(MAA, WINDOW, each=2),
+    "SA": Case(SA, WINDOW, each=2),
+    "LLSA": Case(LLSA, WINDOW, once=2),
+    "LLSA-chunk3": Case(LLSA, {**WINDOW, "chunk": 3}, once=2, chunk=3),
+    "LLSA-revisions": Case(LLSA, {"left_context": 5, "lookahead": 4, "revisions": [0, 2, 4]}, once=4),
+    "LLSA-chunk2-revisions": Case(
+        LLSA, {"left_context": 7, "lookahead": 4, "chunk": 2, "revisions": [0, 1, 4]}, once=4, chunk=2
+    ),
+}
+EDGES = {  # windows at their limits
+    "MAA-past0": Case(MAA, {"left_context": 0, "lookahead": 2}, each=2),
+    "SA-past0": Case(SA, {"left_context": 0, "lookahead": 2}, each=2),
+    "SA-future0": Case(SA, {"left_context": 5, "lookahead": 0}),
+    "SA-alone": Case(SA, {"left_context": 0, "lookahead": 0}),
+    "LLSA-past0": Case(LLSA, {"left_context": 0, "lookahead": 2}, once=2),
+    "LLSA-future0": Case(LLSA, {"left_context": 5, "lookahead": 0}),
+    "LLSA-future0-chunk3": Case(LLSA, {"left_context": 1, "lookahead": 0, "chunk": 3}, chunk=3),
+    "LLSA-past0-chunk3": Case(LLSA, {"left_context": 0, "lookahead": 1, "chunk": 3}, once=1, chunk=3),
+    "LLSA-past-long": Case(LLSA, {"left_context": 200, "lookahead": 1, "chunk": 2}, once=1, chunk=2),
+}
+BLOCKS = {"Transformer": TransformerBlock, "Conformer": partial(ConformerBlock, kernel_size=5)}
+FRONT_ENDS = {"fbank": FbankFrontEnd, "waveform": partial(WaveformFrontEnd, channels=4)}
+
+
+def named(table):
+    """Arguments of `pytest.mark.parametrize` for the values of a table, with its keys as ids."""
+    return {"argvalues": table.values(), "ids": table.keys()}
+
+
+def streaming(table):
+    return {name: case for name, case in table.items() if math.isfinite(case.each)}
+
+
+def randomise(module, seed=0):
+    """Parameters as after training: weights that make softmax uneven, norm scales and biases that are not 1 and 0."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            if parameter.dim() == 1:
+                parameter.add_(0.3 * noise)
+            else:
+                parameter.copy_(noise / parameter[0].numel() ** 0.5)
+    return module
+
+
+def build_encoder(case, block, depth=DEPTH, dtype=torch.float64, options=None, **more):
+    """A small encoder with randomised parameters; `options` go to the attention, `more` to the encoder."""
+    return randomise(Encoder(DIM, 2 * DIM, depth, block, case.factory(**(options or {})), **more).to(dtype))
+
+
+def noise(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def full(x):
+    """Lengths of a batch without padding."""
+    return torch.full((x.size(0),), x.size(1))
+
+
+def splits(total, largest, random):
+    """Random sizes from 1 to `largest` that add up to `total`."""
+    sizes = []
+    while total:
+        sizes.append(random.randint(1, min(largest, total)))
+        total -= sizes[-1]
+    return sizes
+
+
+def stream(module, x, sizes, state=None):
+    """Outputs of each `step` over x (batch, time, ..) in pieces of `sizes`, then that of `flush`."""
+    state = module.initial_state(x.size(0)) if state is None else state
+    outputs = []
+    for piece in x.split(sizes, dim=1):
+        y, state = module.step(piece, state)
+        outputs.append(y)
+    return [*outputs, module.flush(state)]
+
+
+def assert_close(actual, expected, tolerance=TOLERANCE[torch.float64]):
+    """Equal shapes, and values to `tolerance`, at the maximum."""
+    assert actual.shape == expected.shape
+    if actual.numel():
+        assert (actual - expected).abs().max() <= tolerance  # False for NaN

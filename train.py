@@ -1,0 +1,185 @@
+"""The one entry point: prepare data, pre-train, fine-tune, test, summarise.
+
+    python train.py hparams/llsa.yaml                                      # the embedded corpus, minutes on a CPU
+    python train.py hparams/llsa.yaml --scale small --data_folder /path/to/LibriSpeech
+    python train.py hparams/llsa.yaml --attention "{lookahead: 2}"         # change an entry
+    torchrun --nproc_per_node=4 train.py hparams/llsa.yaml --scale base --data_folder ... --precision bf16
+
+Run again, the same command goes on where it was stopped.
+"""
+
+import dataclasses
+import sys
+import warnings
+from pathlib import Path
+
+warnings.filterwarnings("ignore", category=FutureWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module="speechbrain")
+
+import speechbrain as sb  # noqa: E402
+from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main  # noqa: E402
+
+from recipes.errors import UserError  # noqa: E402
+from recipes.LibriSpeech import checkpoint, experiment, prepare, summary  # noqa: E402
+from recipes.LibriSpeech.data import dataset  # noqa: E402
+from recipes.LibriSpeech.download import download  # noqa: E402
+from recipes.LibriSpeech.embedded import embedded_corpus  # noqa: E402
+from recipes.LibriSpeech.evaluate import write_utterances  # noqa: E402
+from recipes.LibriSpeech.finetune import FinetuneBrain  # noqa: E402
+from recipes.LibriSpeech.pretrain import Pretraining, PretrainBrain  # noqa: E402
+
+
+def main(arguments):
+    """Run an experiment; 0, or 2 after one line about what the user can mend."""
+    try:
+        path, run_opts, overrides = sb.parse_arguments(arguments)
+        ddp_init_group(run_opts)
+        run(path, run_opts, overrides)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(path, run_opts, overrides):
+    """Prepare, then each stage that is asked for and not done."""
+    hparams, config = experiment.load(path, overrides)
+    stage = hparams["stage"]
+    if stage not in ("all", "pretrain", "finetune", "test"):
+        raise UserError(f"no stage {stage}; there are all, pretrain, finetune, test")
+    config["run_opts"] = {name: str(run_opts[name]) for name in ("precision", "debug") if name in run_opts.overridden_args}
+    if run_opts.debug:
+        hparams["output_folder"] = hparams["output_folder"].with_name(hparams["output_folder"].name + "-debug")
+    experiment.claim_folder(hparams["output_folder"], config, run_opts.debug)
+    sets, manifests = prepare_data(hparams)
+    if stage in ("all", "pretrain") and hparams["pretrain"]["epochs"] and not hparams["pretrained"]:
+        pretrain(hparams, config, run_opts, sets)
+    if stage == "pretrain":
+        return
+    brain = finetune(hparams, config, run_opts, sets)
+    if stage == "finetune":
+        return
+    test(brain, hparams, config, run_opts, sets, manifests)
+
+
+def prepare_data(hparams):
+    """The sets of the experiment, and the manifest of each split.
+
+    Returns
+    -------
+    sets : dict
+        `train` and `dev`, a DynamicItemDataset each, and `test`, one for each split.
+    manifests : dict
+        Manifest of each split.
+    """
+    folder = hparams["data_folder"]
+    groups = {name: hparams[f"{name}_splits"] for name in ("train", "dev", "test")}
+    splits = list(dict.fromkeys(split for group in groups.values() for split in group))
+    if folder is None:
+        folder = hparams["embedded_folder"]
+        run_on_main(embedded_corpus, kwargs={"folder": folder})
+        folder = embedded_corpus(folder)
+    elif hparams["download"]:
+        run_on_main(download, kwargs={"splits": splits, "data_folder": folder})
+    request = {"data_folder": folder, "save_folder": hparams["output_folder"] / "manifests", "splits": splits}
+    request["skip_bad"] = hparams["skip_bad"]
+    run_on_main(prepare.prepare, kwargs=request)
+    manifests, root = prepare.prepare(**request), prepare.find_root(folder)
+    sets = {name: dataset([manifests[split] for split in groups[name]], root) for name in ("train", "dev")}
+    sets["test"] = {split: dataset([manifests[split]], root) for split in groups["test"]}
+    return sets, manifests
+
+
+def architecture(config):
+    """What a pre-trained encoder must share with the experiment that loads it."""
+    return {key: config[key] for key in ("attention", "block", "front_end", "dim", "ffn_dim", "num_layers")}
+
+
+def fit_front_end(hparams, train, utterances=300):
+    """Normalise features by statistics of some training utterances, spread over all."""
+    ids = train.data_ids[:: max(1, len(train) // utterances)]
+    hparams["front_end"].fit(item["sig"] for item in map(train.__getitem__, map(train.data_ids.index, ids)))
+
+
+def pretrain(hparams, config, run_opts, sets):
+    """Pre-train unless done; leaves `pretrain/encoder.ckpt`, and its weights in the model."""
+    model, done = hparams["model"], hparams["output_folder"] / "pretrain" / "encoder.ckpt"
+    if done.exists() and not run_opts.debug:
+        print(f"pre-training is done: {done}")
+        return
+    fit_front_end(hparams, sets["train"])
+    objective = hparams["objective"](front_end=model.front_end, dim=hparams["dim"])
+    modules = {"pretraining": Pretraining(model, objective)}
+    PretrainBrain("pretrain", modules, hparams, run_opts, sets["train"], sets["dev"]).run()
+    if if_main_process():
+        checkpoint.save_encoder(done, model, architecture(config))
+    ddp_barrier()
+
+
+def finetune(hparams, config, run_opts, sets):
+    """Fine-tune from the pre-trained encoder, or go on with it, unless only a test is asked for. Returns the Brain."""
+    folder, model = hparams["output_folder"], hparams["model"]
+    brain = FinetuneBrain("finetune", {"model": model}, hparams, run_opts, sets["train"], sets["dev"])
+    if hparams["stage"] == "test":
+        if not brain.checkpointer.list_checkpoints():
+            raise UserError(f"nothing to test in {folder}: fine-tune first (--stage finetune, or no --stage)")
+        return brain
+    if brain.checkpointer.list_checkpoints():
+        pass  # fit goes on from the last one
+    elif hparams["pretrained"] or hparams["pretrain"]["epochs"]:
+        source = Path(hparams["pretrained"] or folder / "pretrain" / "encoder.ckpt")
+        checkpoint.load_encoder(source, model, architecture(config), hparams["any_attention"])
+    else:
+        fit_front_end(hparams, sets["train"])
+    brain.run()
+    return brain
+
+
+def described(manifest):
+    """A manifest for the summary: all but its place."""
+    return {name: value for name, value in dataclasses.asdict(manifest).items() if name not in ("split", "path")}
+
+
+def test(brain, hparams, config, run_opts, sets, manifests):
+    """Test every test split, write `summary.json` and a file of utterances for each, print the table."""
+    folder, scores, seconds, hours = hparams["output_folder"], {}, 0.0, 0.0
+    for split, data in sets["test"].items():
+        score, utterances, took = brain.test(data)
+        scores[split] = score.as_dict()
+        seconds, hours = seconds + took, hours + manifests[split].hours
+        if if_main_process():
+            write_utterances(folder / f"utterances-{split}.tsv", utterances)
+    if not if_main_process():
+        return
+    model = hparams["model"]
+    result = {
+        "experiment": hparams["name"],
+        "attention": hparams["attention"].func.__name__,
+        "block": hparams["block"].func.__name__ if hasattr(hparams["block"], "func") else hparams["block"].__name__,
+        "objective": hparams["objective"].func.__name__ if hparams["pretrain"]["epochs"] else None,
+        "scale": hparams["scale"],
+        "seed": hparams["seed"],
+        "debug": run_opts.debug,
+        "wer": scores,
+        "dev_wer": brain.checkpointer.find_checkpoint(min_key="WER").meta["WER"],
+        "latency": model.latency(),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "speed": {"test_real_time_factor": seconds / (3600 * hours), "device": str(brain.device)},
+        "memory": {"peak_mib": summary.peak_memory_mib(brain.device)},
+        "data": {
+            "codec": hparams["codec"] if hparams["data_folder"] else "synthetic (espeak-ng), FLAC",
+            "splits": {name: hparams[f"{name}_splits"] for name in ("train", "dev", "test")},
+            "manifests": {split: described(manifest) for split, manifest in manifests.items()},
+        },
+        "time_s": {**{name: summary.stage_seconds(folder / name) for name in ("pretrain", "finetune")}, "test": seconds},
+        "config": config,
+        "config_hash": experiment.identity_hash(config),
+        "environment": summary.environment(),
+    }
+    summary.write_json(folder / "summary.json", result)
+    print("\n" + summary.table(summary.summary_rows(result)))
+    print(f"\nsummary: {folder / 'summary.json'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
