@@ -63,6 +63,7 @@ def load(path, overrides=""):
     if merged["output_folder"] is None:
         data = "embedded" if merged["data_folder"] is None else "librispeech"
         merged["output_folder"] = f"results/runs/{merged['name']}-{scale}-{data}-seed{merged['seed']}"
+    _drop_comments(merged)
     text = io.StringIO()
     yaml.dump(merged, text)
     torch.manual_seed(merged["seed"])  # initial weights
@@ -93,6 +94,15 @@ def merge(base, changes, where=""):
 def _tag(node):
     tag = getattr(node, "tag", None)
     return (tag.value if hasattr(tag, "value") else tag) or None
+
+
+def _drop_comments(node):
+    """Forget a YAML node's comments, in place: ruamel can lose a tag that follows one when it writes."""
+    if isinstance(node, (dict, list)):
+        if hasattr(node, "_yaml_comment"):
+            del node._yaml_comment
+        for child in node.values() if isinstance(node, dict) else node:
+            _drop_comments(child)
 
 
 def plain(node):
