@@ -50,8 +50,10 @@ def run(path, run_opts, overrides):
     config["run_opts"] = {name: str(run_opts[name]) for name in ("precision", "debug") if name in run_opts.overridden_args}
     if run_opts.debug:
         hparams["output_folder"] = hparams["output_folder"].with_name(hparams["output_folder"].name + "-debug")
-    experiment.claim_folder(hparams["output_folder"], config, run_opts.debug)
+    else:
+        experiment.check_folder(hparams["output_folder"], config)
     sets, manifests = prepare_data(hparams)
+    experiment.save_config(hparams["output_folder"], config)
     if stage in ("all", "pretrain") and hparams["pretrain"]["epochs"] and not hparams["pretrained"]:
         pretrain(hparams, config, run_opts, sets)
     if stage == "pretrain":

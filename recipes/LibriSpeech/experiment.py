@@ -47,6 +47,8 @@ def load(path, overrides=""):
         raise UserError(f"no file {path}; there are {known}")
     try:
         own, last = yaml.load(path.read_text()), yaml.load(overrides) or {}
+    except ruamel.yaml.constructor.DuplicateKeyError as error:
+        raise UserError(f"{' '.join(error.problem.split())}: give each key once") from error
     except ruamel.yaml.error.YAMLError as error:
         raise UserError(f"not valid YAML in {path} or on the command line: {' '.join(str(error).split())}") from error
     scale = last.get("scale", own.get("scale", "mini"))
@@ -117,31 +119,32 @@ def plain(node):
     return str(getattr(node, "value", node))
 
 
-def claim_folder(folder, config, debug=False):
-    """Take the folder for this experiment, or go on in it; refuse if it holds another one.
+def check_folder(folder, config):
+    """Refuse a folder in which an experiment with another configuration has begun.
 
     Arguments
     ---------
     folder : Path
     config : dict
-        As `load` returns it; saved as `config.json`.
-    debug : bool
-        Debug runs overwrite one another.
+        As `load` returns it.
     """
-    identity = {key: value for key, value in config.items() if key not in INCIDENTAL}
     path = folder / "config.json"
-    if path.exists() and not debug:
-        before = json.loads(path.read_text())
-        changed = [key for key in identity.keys() | before.keys() if key not in INCIDENTAL]
-        changed = sorted(key for key in changed if identity.get(key) != before.get(key))
-        if changed:
-            raise UserError(
-                f"{folder} holds an experiment with another {', '.join(changed)}: go on with its own configuration, give "
-                "another --output_folder, or delete it"
-            )
+    if not path.exists():
+        return
+    before = json.loads(path.read_text())
+    keys = sorted((config.keys() | before.keys()) - INCIDENTAL)
+    changed = [key for key in keys if config.get(key) != before.get(key)]
+    if changed:
+        raise UserError(
+            f"{folder} holds an experiment with another {', '.join(changed)}: go on with its own configuration, give "
+            "another --output_folder, or delete it"
+        )
+
+
+def save_config(folder, config):
+    """Write `config.json`: from here on the folder belongs to this configuration."""
     if if_main_process():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(config, indent=2) + "\n")
+        write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
 
 def identity_hash(config):
