@@ -80,12 +80,12 @@ def randomise(module, seed=0):
     """Parameters as after training: weights that make softmax uneven, norm scales and biases that are not 1 and 0."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in module.parameters():
-            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            if parameter.dim() == 1:
-                parameter.add_(0.3 * noise)
-            else:
-                parameter.copy_(noise / parameter[0].numel() ** 0.5)
+        for name, parameter in module.named_parameters():
+            value = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            if parameter.dim() > 1:
+                parameter.copy_(value / parameter[0].numel() ** 0.5)
+            else:  # the scale of a norm or a bias
+                parameter.copy_(0.3 * value + name.endswith("weight"))
     return module
 
 

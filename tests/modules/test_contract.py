@@ -84,10 +84,12 @@ def test_streaming_equals_parallel(case, block, dtype):
     encoder = build_encoder(case, block, dtype=dtype).eval()
     for seed, time in enumerate((1, 2, 3, 5, 7, 12, 20, 41, LONG)):
         x = noise(2, time, DIM, seed=seed, dtype=dtype)
-        expected, _ = encoder(x, full(x))
-        for largest in (1, 4, time):
+        with torch.no_grad():
+            expected, _ = encoder(x, full(x))
+        for largest in (1, 4, time) if time < LONG else (5, 64, time):
             sizes = splits(time, largest, random.Random(seed))
-            outputs = stream(encoder, x, sizes)
+            with torch.no_grad():
+                outputs = stream(encoder, x, sizes)
             assert_close(torch.cat(outputs, dim=1), expected, TOLERANCE[dtype])
             seen = done = 0
             for size, y in zip(sizes, outputs):
@@ -397,7 +399,8 @@ def test_probe_sees_a_wrong_declaration(wrong, monkeypatch):
     model = build_model(ATTENTIONS["SA"], TransformerBlock, FRONT_ENDS["fbank"])
     monkeypatch.setattr(Encoder, "lookahead", wrong)
     report = model.latency()
-    assert report["declared_frames"] == wrong and report["measured_frames"] == 4  # two layers of two frames
+    assert report["declared_frames"] == wrong
+    assert report["measured_frames"] == (4 if wrong else None)  # two layers of two frames, or all that 0 left room for
 
 
 # Precision, compilation, checkpointing

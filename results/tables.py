@@ -1,0 +1,75 @@
+"""Writes README's tables from the files: `python results/tables.py`.
+
+Measured numbers come from `results/measured/*.json` (summaries of runs), published ones from `results/published.yaml`.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import ruamel.yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def markdown(rows):
+    """A markdown table of dicts with the same keys."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def measured(folder=ROOT / "results" / "measured"):
+    """One row for each test set of each run, by data, then by latency."""
+    rows = []
+    for path in sorted(folder.glob("*.json")):
+        run = json.loads(path.read_text())
+        hours = sum(run["data"]["manifests"][split]["hours"] for split in run["data"]["splits"]["train"])
+        layout = run["config"]["attention"]
+        chunk = f", chunk {layout['chunk']}" if layout.get("chunk", 1) > 1 else ""
+        ms = run["latency"]["attention_ms"]
+        for test, score in run["wer"].items():
+            row = {
+                "test set": test,
+                "attention": f"{run['attention']}{chunk}",
+                "look-ahead of the stack": "utterance" if ms is None else f"{ms / 1000:.2f} s",
+                "WER % [95 % interval]": f"{score['wer']:.1f} [{score['low']:.1f}, {score['high']:.1f}]",
+                "block": run["block"].removesuffix("Block"),
+                "parameters": f"{run['parameters'] / 1e6:.2f} M",
+                "training data": f"{hours:.1f} h, {run['data']['codec']}",
+                "training": f"{(run['time_s']['pretrain'] + run['time_s']['finetune']) / 60:.0f} min on {run['speed']['device']}",
+                "run": f"[{path.stem}](results/measured/{path.name})",
+            }
+            rows.append((test, -(float("inf") if ms is None else ms), path.stem, row))
+    rows = [row for *_, row in sorted(rows, key=lambda entry: entry[:3])]
+    return markdown(rows) if rows else "No run is committed yet."
+
+
+def published(path=ROOT / "results" / "published.yaml"):
+    """The papers' numbers, with how sure each is."""
+    entries = ruamel.yaml.YAML(typ="safe").load(path.read_text())
+    return markdown(
+        [
+            {
+                "paper": entry["paper"],
+                "module": entry["module"],
+                "latency": entry["latency"],
+                "dev-clean": entry.get("dev_clean", ""),
+                "test-clean": entry["test_clean"],
+                "how sure": entry["mark"],
+            }
+            for entry in entries
+        ]
+    )
+
+
+def fill(text):
+    """README's text with each table between its markers made anew."""
+    for name, table in (("measured", measured()), ("published", published())):
+        pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
+        text = re.sub(pattern, lambda match: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)
+    return text
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    readme.write_text(fill(readme.read_text()))
