@@ -43,11 +43,10 @@ def main(arguments):
 
 def run(path, run_opts, overrides):
     """Prepare, then each stage that is asked for and not done."""
-    hparams, config = experiment.load(path, overrides)
+    hparams, config = experiment.load(path, overrides, {name: run_opts[name] for name in run_opts.overridden_args})
     stage = hparams["stage"]
     if stage not in ("all", "pretrain", "finetune", "test"):
         raise UserError(f"no stage {stage}; there are all, pretrain, finetune, test")
-    config["run_opts"] = {name: str(run_opts[name]) for name in ("precision", "debug") if name in run_opts.overridden_args}
     if run_opts.debug:
         hparams["output_folder"] = hparams["output_folder"].with_name(hparams["output_folder"].name + "-debug")
     else:
@@ -99,8 +98,8 @@ def architecture(config):
 
 def fit_front_end(hparams, train, utterances=300):
     """Normalise features by statistics of some training utterances, spread over all."""
-    ids = train.data_ids[:: max(1, len(train) // utterances)]
-    hparams["front_end"].fit(item["sig"] for item in map(train.__getitem__, map(train.data_ids.index, ids)))
+    some = range(0, len(train), max(1, len(train) // utterances))
+    hparams["front_end"].fit(train[index]["sig"] for index in some)
 
 
 def pretrain(hparams, config, run_opts, sets):
@@ -156,9 +155,7 @@ def test(brain, hparams, config, run_opts, sets, manifests):
     model = hparams["model"]
     result = {
         "experiment": hparams["name"],
-        "attention": hparams["attention"].func.__name__,
-        "block": hparams["block"].func.__name__ if hasattr(hparams["block"], "func") else hparams["block"].__name__,
-        "objective": hparams["objective"].func.__name__ if hparams["pretrain"]["epochs"] else None,
+        **{key: config[key]["class"].rpartition(".")[2] for key in ("attention", "block", "objective")},
         "scale": hparams["scale"],
         "seed": hparams["seed"],
         "debug": run_opts.debug,

@@ -103,7 +103,7 @@ class StageBrain(sb.Brain):
     def optimizers_step(self):
         """As SpeechBrain's, but clips the gradients of all parameter groups together, not of the first alone."""
         self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.modules.parameters(), self.hparams.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(self.modules.parameters(), self.max_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

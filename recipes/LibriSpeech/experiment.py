@@ -22,7 +22,7 @@ EMBEDDED_SPLITS = {"train_splits": ["train-synth"], "dev_splits": ["dev-synth"],
 LIBRISPEECH_SPLITS = {"train_splits": ["train-clean-100"], "dev_splits": ["dev-clean"], "test_splits": ["test-clean"]}
 
 
-def load(path, overrides=""):
+def load(path, overrides="", run_options=None):
     """Read an experiment: `hparams/experiment.yaml`, then `hparams/scale/SCALE.yaml`, then `path`, then `overrides`, the
     later winning. A mapping changes single entries of the one before it; one with a tag of its own replaces it.
 
@@ -32,6 +32,8 @@ def load(path, overrides=""):
         The YAML of an attention, e.g. hparams/llsa.yaml.
     overrides : str
         YAML, e.g. of the command line.
+    run_options : dict or None
+        Options that SpeechBrain took from the command line for itself; those that are keys of the YAML count as overrides.
 
     Returns
     -------
@@ -59,9 +61,10 @@ def load(path, overrides=""):
     merge(merged, yaml.load((HPARAMS / "scale" / f"{scale}.yaml").read_text()))
     merge(merged, own)
     merge(merged, last)
+    merge(merged, {key: value for key, value in (run_options or {}).items() if key in merged})
     splits = EMBEDDED_SPLITS if merged["data_folder"] is None else LIBRISPEECH_SPLITS
     for key, default in splits.items():
-        merged[key] = merged[key] or default
+        merged[key] = [merged[key]] if isinstance(merged[key], str) else merged[key] or default
     if merged["output_folder"] is None:
         data = "embedded" if merged["data_folder"] is None else "librispeech"
         merged["output_folder"] = f"results/runs/{merged['name']}-{scale}-{data}-seed{merged['seed']}"
@@ -74,8 +77,24 @@ def load(path, overrides=""):
         hparams = load_hyperpyyaml(resolved)
     except (ValueError, TypeError, AttributeError, ImportError, KeyError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+    _check_numbers(hparams)
     hparams["output_folder"] = Path(hparams["output_folder"])
     return hparams, plain(yaml.load(resolved))
+
+
+def _check_numbers(hparams):
+    positive = {"max_grad_norm": hparams["max_grad_norm"], "eval_batch_size": hparams["eval_batch_size"]}
+    for stage in ("pretrain", "finetune"):
+        positive |= {f"{stage}.{key}": hparams[stage][key] for key in hparams[stage] if key not in ("epochs", "warmup")}
+    for key, value in positive.items():
+        if not isinstance(value, (int, float)) or value <= 0:
+            raise UserError(f"{key}={value} must be a number above 0")
+    for stage, least in (("pretrain", 0), ("finetune", 1)):
+        epochs, warmup = hparams[stage]["epochs"], hparams[stage]["warmup"]
+        if not isinstance(epochs, int) or epochs < least:
+            raise UserError(f"{stage}.epochs={epochs} must be a whole number, {least} or more")
+        if not isinstance(warmup, (int, float)) or not 0 <= warmup < 1:
+            raise UserError(f"{stage}.warmup={warmup} must be a part of all updates, from 0 to below 1")
 
 
 def merge(base, changes, where=""):

@@ -82,11 +82,11 @@ def test_rotary_is_a_rotation_by_position():
 @streaming_with_edges
 def test_streaming_equals_parallel(case, block, dtype):
     encoder = build_encoder(case, block, dtype=dtype).eval()
-    for seed, time in enumerate((1, 2, 3, 5, 7, 12, 20, 41, LONG)):
+    for seed, time in enumerate((1, 2, 3, 7, 20, LONG)):
         x = noise(2, time, DIM, seed=seed, dtype=dtype)
         with torch.no_grad():
             expected, _ = encoder(x, full(x))
-        for largest in (1, 4, time) if time < LONG else (5, 64, time):
+        for largest in (1, 4, time) if time < LONG else (9, 64, time):
             sizes = splits(time, largest, random.Random(seed))
             with torch.no_grad():
                 outputs = stream(encoder, x, sizes)
@@ -282,12 +282,9 @@ def test_llsa_without_lookahead_is_sa(block):
         assert_close(a(x, full(x))[0], b(x, full(x))[0])
 
 
-@every_block
-def test_window_as_long_as_the_utterance_is_aa(block):
-    if block is not TransformerBlock:
-        pytest.skip("a Conformer's convolution is causal in one and centred in the other")
-    x = noise(2, LONG, DIM)
-    a, b = pair(Case(SA, {"left_context": LONG, "lookahead": LONG}), Case(AA), block, DEPTH)
+def test_window_as_long_as_the_utterance_is_aa():
+    x = noise(2, LONG, DIM)  # no Conformer: its convolution is causal in one and centred in the other
+    a, b = pair(Case(SA, {"left_context": LONG, "lookahead": LONG}), Case(AA), TransformerBlock, DEPTH)
     assert_close(a(x, full(x))[0], b(x, full(x))[0])
 
 

@@ -108,6 +108,10 @@ def test_bad_input_names_what_is_wrong(tree, tmp_path, capsys):
     assert "chunk=0" in fails(capsys, root, run, attention="{chunk: 0}")
     assert "revisions" in fails(capsys, root, run, attention="{revisions: [0, 9]}")
     assert "num_heads=3" in fails(capsys, root, run, num_heads="3")
+    assert "max_grad_norm=0" in fails(capsys, root, run, max_grad_norm="0")
+    assert "finetune.lr=-1" in fails(capsys, root, run, finetune="{lr: -1}")
+    assert "finetune.epochs=1.5" in fails(capsys, root, run, finetune="{epochs: 1.5}")
+    assert "finetune.epoch;" in fails(capsys, root, run, finetune="{epoch: 1}")
     assert "huge" in fails(capsys, root, run, scale="huge")
     assert "no stage" in fails(capsys, root, run, stage="dance")
     assert "nothing to test" in fails(capsys, root, run, stage="test")
@@ -179,3 +183,12 @@ def test_exit_code_of_the_command():
     assert process.returncode == 2
     assert process.stderr.strip().splitlines()[-1].startswith("error: ")
     assert "Traceback" not in process.stderr
+
+
+def test_two_processes(tree, tmp_path):
+    """torchrun: both processes train on their part of the data, and one of them writes the results."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py"]
+    command = [*launch, *arguments(tree(), tmp_path / "run"), "--distributed_backend", "gloo"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["wer"]["test-c"]["utterances"] == SPLITS["test-c"]
+    assert len((tmp_path / "run" / "finetune" / "log.jsonl").read_text().splitlines()) == 2
