@@ -171,8 +171,9 @@ def test(brain, hparams, config, run_opts, sets, manifests):
             "manifests": {split: described(manifest) for split, manifest in manifests.items()},
         },
         "time_s": {**{name: summary.stage_seconds(folder / name) for name in ("pretrain", "finetune")}, "test": seconds},
-        "config": config,
-        "config_hash": experiment.identity_hash(config),
+        "command": experiment.command(sys.argv[1:]),
+        "config": experiment.identity(config),
+        "config_hash": summary.config_hash(experiment.identity(config)),
         "environment": summary.environment(),
     }
     summary.write_json(folder / "summary.json", result)

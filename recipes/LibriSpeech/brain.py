@@ -124,9 +124,12 @@ class StageBrain(sb.Brain):
         for name, value in stats.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
+    def stage_stats(self, stage):
+        """Statistics of the stage that ends, name to number."""
+        return {name: total / max(1, self.count) for name, total in self.sums.items()}
+
     def on_stage_end(self, stage, stage_loss, epoch=None):
-        stats = {name: total / max(1, self.count) for name, total in self.sums.items()}
-        stats["loss"] = stage_loss
+        stats = {**self.stage_stats(stage), "loss": stage_loss}
         if stage == sb.Stage.TRAIN:
             self.train_stats = stats
         elif stage == sb.Stage.VALID:

@@ -3,6 +3,7 @@
 import difflib
 import io
 import json
+import shlex
 from pathlib import Path
 
 import ruamel.yaml
@@ -12,7 +13,7 @@ from speechbrain.utils.distributed import if_main_process
 
 from recipes.errors import UserError
 
-from .summary import config_hash, write_text
+from .summary import write_text
 
 HPARAMS = Path(__file__).parents[2] / "hparams"
 INCIDENTAL = {"output_folder", "data_folder", "embedded_folder", "stage", "download", "num_workers", "ckpt_interval_minutes"}
@@ -166,6 +167,23 @@ def save_config(folder, config):
         write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
 
-def identity_hash(config):
-    """Hash of a configuration without its incidental keys."""
-    return config_hash({key: value for key, value in config.items() if key not in INCIDENTAL})
+def identity(config):
+    """A configuration without its incidental keys: what decides the result, given the data."""
+    return {key: value for key, value in config.items() if key not in INCIDENTAL}
+
+
+def command(arguments):
+    """The command that does this experiment again, elsewhere: without incidental options and their paths.
+
+    Example
+    -------
+    >>> command(["hparams/sa.yaml", "--data_folder", "/data", "--device", "cpu", "--seed", "2"])
+    'python train.py hparams/sa.yaml --seed 2 --data_folder LIBRISPEECH'
+    """
+    words, keep = ["python", "train.py"], True
+    for word in arguments:
+        if word.startswith("--"):
+            keep = word[2:] not in INCIDENTAL | {"device", "noprogressbar", "distributed_backend"}
+        if keep:
+            words.append(word)
+    return shlex.join(words) + (" --data_folder LIBRISPEECH" if "--data_folder" in arguments else "")

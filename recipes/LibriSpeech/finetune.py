@@ -54,11 +54,12 @@ class FinetuneBrain(StageBrain):
         super().on_stage_start(stage, epoch)
         self.hypotheses, self.references = {}, {}
 
-    def on_stage_end(self, stage, stage_loss, epoch=None):
+    def stage_stats(self, stage):
+        stats = super().stage_stats(stage)
         if stage != sb.Stage.TRAIN:
             self.score, self.utterances = score(self.references, self.hypotheses)
-            self.sums["wer"] = self.score.wer * max(1, self.count)
-        super().on_stage_end(stage, stage_loss, epoch)
+            stats["wer"] = self.score.wer
+        return stats
 
     def test(self, data):
         """Greedy WER of the checkpoint with the best validation WER.
