@@ -183,8 +183,8 @@ def test_state_of_llsa_is_keys_and_values_of_final_frames(name):
 def test_streams_may_be_long(case, dtype, tolerance):
     """Only differences of positions matter, at any position.
 
-    At 10^7 the float64 angle is rounded by 2^-30 = 1e-9, which moves a score by a few times that; in float32 this is far
-    below the rounding of the table itself, so the contract's tolerance stays.
+    At 10^7 the float64 angle is rounded by 2^-30 = 1e-9, which moves a score by a few times that. In float32 this is
+    far below the rounding of the table itself, so the contract's tolerance stays.
     """
     encoder, x = build_encoder(case, TransformerBlock, dtype=dtype), noise(1, 40, DIM, dtype=dtype)
     state = encoder.initial_state(1)
@@ -194,14 +194,12 @@ def test_streams_may_be_long(case, dtype, tolerance):
 
 def test_positions_matter():
     x = noise(1, 20, DIM)
-    with_positions, without = (
-        build_encoder(ATTENTIONS["AA"], TransformerBlock, options={"positions": positions}) for positions in (True, False)
-    )
-    without.load_state_dict(with_positions.state_dict())
-    order = torch.arange(20).flip(0)
-    moved = [(e(x[:, order], full(x))[0] - e(x, full(x))[0][:, order]).abs().max() for e in (with_positions, without)]
-    assert moved[0] > 1e-2  # a set of frames in another order is another utterance
-    assert moved[1] < 1e-10
+    order, moved = torch.arange(20).flip(0), {}
+    for positions in (True, False):
+        encoder = build_encoder(ATTENTIONS["AA"], TransformerBlock, options={"positions": positions})
+        moved[positions] = (encoder(x[:, order], full(x))[0] - encoder(x, full(x))[0][:, order]).abs().max()
+    assert moved[True] > 1e-2  # the same frames in another order are another utterance
+    assert moved[False] < 1e-10
 
 
 # Padding
@@ -410,9 +408,9 @@ def relative_error(actual, expected):
 @every_block
 @every_case
 def test_autocast(case, block):
-    """Each rounding to bfloat16 moves a value by at most 2^-8 of it; a block has about 20 in a row, errors at worst add."""
+    """Roundings to bfloat16 move values by up to 2^-8, at random; a block has about 20 in a row, and as many backward."""
     depth = 2
-    tolerance = 20 * depth * 2**-8
+    tolerance = (2 * 20 * depth) ** 0.5 * 2**-8
     encoder, x = build_encoder(case, block, depth, torch.float32), noise(2, 50, DIM, dtype=torch.float32)
     lengths, weight = torch.tensor([50, 31]), noise(2, 50, DIM, seed=1, dtype=torch.float32)
     expected, _ = encoder(x, lengths)
@@ -462,29 +460,29 @@ def test_checkpointing_changes_nothing(case, block):
 # Wrong arguments
 
 
-@pytest.mark.parametrize(
-    "argument, build",
-    {
-        "num_heads does not divide": ("num_heads=3", lambda: AA(dim=8, num_heads=3)),
-        "num_heads of odd width": ("num_heads=2", lambda: SA(dim=6, num_heads=2, left_context=1, lookahead=1)),
-        "MAA left_context": ("left_context=-1", lambda: MAA(8, 2, left_context=-1, lookahead=1)),
-        "SA left_context": ("left_context=-1", lambda: SA(8, 2, left_context=-1, lookahead=1)),
-        "SA lookahead": ("lookahead=-1", lambda: SA(8, 2, left_context=1, lookahead=-1)),
-        "LLSA left_context": ("left_context=-1", lambda: LLSA(8, 2, left_context=-1, lookahead=1)),
-        "LLSA lookahead": ("lookahead=-1", lambda: LLSA(8, 2, left_context=1, lookahead=-1)),
-        "LLSA chunk": ("chunk=0", lambda: LLSA(8, 2, left_context=1, lookahead=1, chunk=0)),
-        "revisions empty": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[])),
-        "revisions from 1": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[1, 2])),
-        "revisions short of R": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[0, 1])),
-        "revisions beyond R": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[0, 3])),
-        "revisions twice": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[0, 1, 1, 2])),
-        "revisions falling": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[0, 2, 1])),
-        "kernel_size even": ("kernel_size=4", lambda: ConformerBlock(8, 8, ATTENTIONS["SA"].factory(), kernel_size=4)),
-        "kernel_size 1": ("kernel_size=1", lambda: ConformerBlock(8, 8, ATTENTIONS["SA"].factory(), kernel_size=1)),
-        "num_layers": ("num_layers=0", lambda: Encoder(8, 8, 0, TransformerBlock, ATTENTIONS["SA"].factory())),
-        "AA streaming": ("no streaming form", lambda: build_encoder(ATTENTIONS["AA"], TransformerBlock).initial_state(1)),
-    }.values(),
-)
+WRONG = {
+    "num_heads does not divide": ("num_heads=3", lambda: AA(dim=8, num_heads=3)),
+    "num_heads of odd width": ("num_heads=2", lambda: SA(dim=6, num_heads=2, left_context=1, lookahead=1)),
+    "MAA left_context": ("left_context=-1", lambda: MAA(8, 2, left_context=-1, lookahead=1)),
+    "SA left_context": ("left_context=-1", lambda: SA(8, 2, left_context=-1, lookahead=1)),
+    "SA lookahead": ("lookahead=-1", lambda: SA(8, 2, left_context=1, lookahead=-1)),
+    "LLSA left_context": ("left_context=-1", lambda: LLSA(8, 2, left_context=-1, lookahead=1)),
+    "LLSA lookahead": ("lookahead=-1", lambda: LLSA(8, 2, left_context=1, lookahead=-1)),
+    "LLSA chunk": ("chunk=0", lambda: LLSA(8, 2, left_context=1, lookahead=1, chunk=0)),
+    "revisions empty": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[])),
+    "revisions from 1": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[1, 2])),
+    "revisions short of R": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[0, 1])),
+    "revisions beyond R": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[0, 3])),
+    "revisions twice": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[0, 1, 1, 2])),
+    "revisions falling": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[0, 2, 1])),
+    "kernel_size even": ("kernel_size=4", lambda: ConformerBlock(8, 8, ATTENTIONS["SA"].factory(), kernel_size=4)),
+    "kernel_size 1": ("kernel_size=1", lambda: ConformerBlock(8, 8, ATTENTIONS["SA"].factory(), kernel_size=1)),
+    "num_layers": ("num_layers=0", lambda: Encoder(8, 8, 0, TransformerBlock, ATTENTIONS["SA"].factory())),
+    "AA streaming": ("AA .* no streaming form", lambda: AA(8, 2).initial_state(1)),
+}
+
+
+@pytest.mark.parametrize("argument, build", **named(WRONG))
 def test_wrong_arguments(argument, build):
     with pytest.raises(ValueError, match=argument):
         build()

@@ -175,7 +175,9 @@ def test_one_frame_utterances(objective, front_end):
 
 
 @pytest.mark.parametrize(
-    "objective, rate, options", [(BESTRQ, 1e-2, {}), (Wav2Vec2, 3e-3, {"num_negatives": 10})], ids=["BESTRQ", "Wav2Vec2"]
+    "objective, rate, options",
+    [(BESTRQ, 1e-2, {}), (Wav2Vec2, 3e-3, {"num_negatives": 10})],
+    ids=["BESTRQ", "Wav2Vec2"],
 )
 def test_overfits_one_batch(objective, rate, options):
     objective, front_end, encoder = build(objective, FbankFrontEnd, "AA", dim=16, mask_length=4, **options)
