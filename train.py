@@ -9,6 +9,7 @@ Run again, the same command goes on where it was stopped.
 """
 
 import dataclasses
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -47,11 +48,13 @@ def run(path, run_opts, overrides):
     stage = hparams["stage"]
     if stage not in ("all", "pretrain", "finetune", "test"):
         raise UserError(f"no stage {stage}; there are all, pretrain, finetune, test")
-    if run_opts.debug:
+    if run_opts.debug:  # beside the real run; each one overwrites the last
         hparams["output_folder"] = hparams["output_folder"].with_name(hparams["output_folder"].name + "-debug")
-    else:
-        experiment.check_folder(hparams["output_folder"], config)
+        shutil.rmtree(hparams["output_folder"], ignore_errors=True)
+    experiment.check_folder(hparams["output_folder"], config)
     sets, manifests = prepare_data(hparams)
+    config["data"] = {split: manifest.sha256 for split, manifest in manifests.items()}
+    experiment.check_folder(hparams["output_folder"], config)
     experiment.save_config(hparams["output_folder"], config)
     if stage in ("all", "pretrain") and hparams["pretrain"]["epochs"] and not hparams["pretrained"]:
         pretrain(hparams, config, run_opts, sets)
@@ -105,7 +108,7 @@ def fit_front_end(hparams, train, utterances=300):
 def pretrain(hparams, config, run_opts, sets):
     """Pre-train unless done; leaves `pretrain/encoder.ckpt`, and its weights in the model."""
     model, done = hparams["model"], hparams["output_folder"] / "pretrain" / "encoder.ckpt"
-    if done.exists() and not run_opts.debug:
+    if done.exists():
         print(f"pre-training is done: {done}")
         return
     fit_front_end(hparams, sets["train"])

@@ -17,7 +17,7 @@ from .summary import write_text
 
 HPARAMS = Path(__file__).parents[2] / "hparams"
 INCIDENTAL = {"output_folder", "data_folder", "embedded_folder", "stage", "download", "num_workers", "ckpt_interval_minutes"}
-INCIDENTAL |= {"ckpt_interval_steps", "eval_batch_size", "skip_bad", "pretrained"}
+INCIDENTAL |= {"ckpt_interval_steps", "eval_batch_size", "skip_bad"}
 """Keys that may change between two starts of one experiment: they do not change what it computes from the same data."""
 EMBEDDED_SPLITS = {"train_splits": ["train-synth"], "dev_splits": ["dev-synth"], "test_splits": ["test-synth"]}
 LIBRISPEECH_SPLITS = {"train_splits": ["train-clean-100"], "dev_splits": ["dev-clean"], "test_splits": ["test-clean"]}
@@ -140,20 +140,19 @@ def plain(node):
 
 
 def check_folder(folder, config):
-    """Refuse a folder in which an experiment with another configuration has begun.
+    """Refuse a folder in which an experiment with another configuration, or on other data, has begun.
 
     Arguments
     ---------
     folder : Path
     config : dict
-        As `load` returns it.
+        As `load` returns it; may have `data`, the checksum of each split.
     """
     path = folder / "config.json"
     if not path.exists():
         return
     before = json.loads(path.read_text())
-    keys = sorted((config.keys() | before.keys()) - INCIDENTAL)
-    changed = [key for key in keys if config.get(key) != before.get(key)]
+    changed = [key for key in sorted(config.keys() - INCIDENTAL) if config[key] != before.get(key)]
     if changed:
         raise UserError(
             f"{folder} holds an experiment with another {', '.join(changed)}: go on with its own configuration, give "

@@ -363,6 +363,16 @@ def test_latency_from_waveform(case, block, front_end):
         assert whole or model.lookahead == frames * model.front_end.hop
 
 
+def test_probe_knows_the_answer():
+    """It finds the one frame three steps ahead, and is not blind where a norm makes every frame's sum zero."""
+
+    def centred(x):
+        y = x + 1e-12 * x.roll(-3, dims=1)
+        return y - y.mean(dim=-1, keepdim=True)
+
+    assert measured_lookahead(centred, noise(1, 10, DIM), 4) == 7
+
+
 class Normalised(nn.Module):
     """A front end that looks at the whole utterance."""
 
@@ -408,7 +418,7 @@ def relative_error(actual, expected):
 @every_block
 @every_case
 def test_autocast(case, block):
-    """Roundings to bfloat16 move values by up to 2^-8, at random; a block has about 20 in a row, and as many backward."""
+    """A rounding to bfloat16 moves a value by up to 2^-8, at random; a block has about 20 in a row, and 20 backward."""
     depth = 2
     tolerance = (2 * 20 * depth) ** 0.5 * 2**-8
     encoder, x = build_encoder(case, block, depth, torch.float32), noise(2, 50, DIM, dtype=torch.float32)

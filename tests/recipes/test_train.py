@@ -155,6 +155,9 @@ def test_a_folder_keeps_to_one_experiment(tree, tmp_path, capsys):
     before = (tmp_path / "run" / "config.json").read_text()
     assert "seed" in fails(capsys, root, tmp_path / "run", seed="7")
     assert (tmp_path / "run" / "config.json").read_text() == before
+    text = next((root / "train-a").rglob("*.trans.txt"))
+    text.write_text(text.read_text().replace("WORD", "WORDS", 1))
+    assert "another data" in fails(capsys, root, tmp_path / "run")
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tree, tmp_path, capsys, monkeypatch):
