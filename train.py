@@ -27,7 +27,7 @@ from recipes.LibriSpeech.download import download  # noqa: E402
 from recipes.LibriSpeech.embedded import embedded_corpus  # noqa: E402
 from recipes.LibriSpeech.evaluate import write_utterances  # noqa: E402
 from recipes.LibriSpeech.finetune import FinetuneBrain  # noqa: E402
-from recipes.LibriSpeech.pretrain import Pretraining, PretrainBrain  # noqa: E402
+from recipes.LibriSpeech.pretrain import PretrainBrain, Pretraining  # noqa: E402
 
 
 def main(arguments):

@@ -133,9 +133,12 @@ class FbankFrontEnd(FrontEnd):
         """Set the normalisation to the mean and standard deviation over utterances, an iterable of (samples,) tensors."""
         total = torch.zeros(3, self.feature_dim, dtype=torch.float64)
         for samples in utterances:
-            features = self._log_mel(samples[None].to(self.mean.device))[0].double().cpu()
+            samples = F.pad(samples, (0, max(0, self.mel.n_fft - len(samples)))).to(self.mean.device)
+            features = self._log_mel(samples[None])[0].double().cpu()
             total += torch.stack([torch.ones_like(features), features, features**2]).sum(dim=1)
         count, first, second = total
+        if not count.all():
+            raise ValueError("no utterances to take statistics from")
         self.mean.copy_(first / count)
         self.std.copy_((second / count - (first / count) ** 2).sqrt().clamp(min=1e-3))
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from .front_end import SAMPLE_RATE
-from .streaming import Streaming, measured_lookahead
+from .streaming import Streaming, last_input
 
 
 class SpeechEncoder(Streaming):
@@ -96,7 +96,7 @@ class SpeechEncoder(Streaming):
         frames = frame + 1 + (20 if whole else ahead) + 4
         samples = torch.randn(1, frames * hop, generator=torch.Generator().manual_seed(0))
         model = copy.deepcopy(self).cpu().double().eval()
-        last = measured_lookahead(lambda x: model(x, torch.tensor([frames * hop]))[0], samples, frame)
+        last = last_input(lambda x: model(x, torch.tensor([frames * hop]))[0], samples, frame)
         measured = last // hop - frame
         if frame + measured == frames - 1:  # to the very end
             measured = None

@@ -92,7 +92,7 @@ class BESTRQ(nn.Module):
         features, lengths = front_end.features(samples, lengths)
         extra = features.size(1) % self.stack  # features before those of frame 0's own hop
         with torch.autocast(features.device.type, enabled=False):  # in half precision targets would jitter
-            own = features[:, extra:].float().unflatten(1, (-1, self.stack))  # (batch, time, stack, feature_dim)
+            own = features[:, extra:].unflatten(1, (-1, self.stack))  # (batch, time, stack, feature_dim)
             targets = self.codes(own.flatten(2))
         mask = span_mask(lengths, targets.size(1), self.mask_prob, self.mask_length)
         hidden = F.pad(mask.repeat_interleave(self.stack, dim=1), (extra, 0))[..., None]

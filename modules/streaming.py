@@ -36,8 +36,8 @@ class Streaming(nn.Module):
         raise NotImplementedError
 
 
-def measured_lookahead(forward, samples, frame, dtype=torch.float64):
-    """The number of inputs after input `frame` that output frame `frame` depends on, by one backward pass.
+def last_input(forward, samples, frame, dtype=torch.float64):
+    """The last input that an output frame depends on, by one backward pass.
 
     Arguments
     ---------
@@ -52,7 +52,7 @@ def measured_lookahead(forward, samples, frame, dtype=torch.float64):
     Returns
     -------
     int
-        Index of the last input with a non-zero gradient.
+        Its index: that of the last non-zero gradient.
     """
     x = samples.to(dtype).clone().requires_grad_(True)
     y = forward(x)[0, frame]

@@ -4,12 +4,13 @@ import math
 from dataclasses import dataclass, field
 from functools import partial
 
+import pytest
 import torch
-
 from speech_attention.attention import AA, LLSA, MAA, SA
 from speech_attention.blocks import ConformerBlock, TransformerBlock
 from speech_attention.encoder import Encoder
 from speech_attention.front_end import FbankFrontEnd, WaveformFrontEnd
+from speech_attention.model import CTCModel
 
 DIM, HEADS, DEPTH = 8, 2, 3
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}  # of the contract, on the maximum
@@ -127,3 +128,23 @@ def assert_close(actual, expected, tolerance=TOLERANCE[torch.float64]):
     assert actual.shape == expected.shape
     if actual.numel():
         assert (actual - expected).abs().max() <= tolerance  # False for NaN
+
+
+def build_model(case, block, front_end, depth=2, dtype=torch.float64):
+    model = CTCModel(front_end(DIM), build_encoder(case, block, depth), 30)
+    randomise(model.front_end.linear)
+    return randomise(model.head) and model.to(dtype).eval()
+
+
+def gradients(y, weight, inputs):
+    return torch.autograd.grad((y * weight).sum(), inputs)
+
+
+LONG = 150  # frames: more than two of the blocks in which SA (64) and LLSA (72 / (C + R)) evaluate their band
+every_block = pytest.mark.parametrize("block", **named(BLOCKS))
+every_case = pytest.mark.parametrize("case", **named(ATTENTIONS))
+every_streaming_case = pytest.mark.parametrize("case", **named(streaming(ATTENTIONS)))
+every_front_end = pytest.mark.parametrize("front_end", **named(FRONT_ENDS))
+every_dtype = pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+with_edges = pytest.mark.parametrize("case", **named({**ATTENTIONS, **EDGES}))
+streaming_with_edges = pytest.mark.parametrize("case", **named(streaming({**ATTENTIONS, **EDGES})))

@@ -5,7 +5,6 @@ import importlib
 import pkgutil
 
 import pytest
-
 import speech_attention
 
 MODULES = [module.name for module in pkgutil.walk_packages(speech_attention.__path__, "speech_attention.")]

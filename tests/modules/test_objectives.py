@@ -4,13 +4,12 @@ import math
 
 import pytest
 import torch
-from speechbrain.nnet.quantisers import RandomProjectionQuantizer
-
 from cases import ATTENTIONS, BLOCKS, DIM, FRONT_ENDS, named, noise
 from speech_attention import objectives
 from speech_attention.encoder import Encoder
 from speech_attention.front_end import FbankFrontEnd, WaveformFrontEnd
 from speech_attention.objectives import BESTRQ, Wav2Vec2, perplexity, span_mask
+from speechbrain.nnet.quantisers import RandomProjectionQuantizer
 
 PAIRS = {
     "BESTRQ-fbank": (BESTRQ, FRONT_ENDS["fbank"]),
@@ -42,6 +41,13 @@ def spy(module, monkeypatch, name):
 
     monkeypatch.setattr(module, name, call)
     return results
+
+
+def record(layer):
+    """The list of what a layer computes from now on."""
+    outputs = []
+    layer.register_forward_hook(lambda module, inputs, output: outputs.append(output.detach()))
+    return outputs
 
 
 # Masks
@@ -114,9 +120,50 @@ def test_targets_do_not_depend_on_mask_or_padding(monkeypatch):
     assert (targets[0] != one).nonzero().tolist() == [[0, 5]]
 
 
+def test_bestrq_loss_is_cross_entropy_with_the_codes_of_masked_frames(monkeypatch):
+    objective, front_end, encoder = build(BESTRQ, FbankFrontEnd)
+    codes, masks = spy(objective, monkeypatch, "codes"), spy(objectives, monkeypatch, "span_mask")
+    predictions = record(objective.head)
+    loss, stats = objective(front_end, encoder, waves(2, 16000), torch.tensor([16000, 9000]))
+    targets, [logits] = codes[0][masks[0]], predictions
+    chances = logits.softmax(dim=-1)[range(len(targets)), targets]
+    assert loss.item() == pytest.approx(-chances.log().mean().item(), rel=1e-5)
+    assert stats["accuracy"] == pytest.approx((logits.argmax(dim=-1) == targets).float().mean().item())
+    assert stats["codes"] == pytest.approx(perplexity(targets))
+
+
 def test_bestrq_needs_fixed_features():
     with pytest.raises(ValueError, match="FbankFrontEnd"):
         BESTRQ(WaveformFrontEnd(DIM, channels=4), DIM)
+
+
+# wav2vec 2.0
+
+
+def test_wav2vec2_loss_is_contrast_with_negatives(monkeypatch):
+    objective, front_end, encoder = build(Wav2Vec2, FbankFrontEnd, num_negatives=5, temperature=0.5, diversity=0.0)
+    drawn, predictions, quantised = spy(objective, monkeypatch, "_negatives"), record(objective.head), []
+    objective.quantiser.register_forward_hook(lambda module, inputs, output: quantised.append(output[0][0].detach()))
+    loss, _ = objective(front_end, encoder, waves(2, 16000), torch.tensor([16000, 9000]))
+    [negatives], [predicted], [targets] = drawn, predictions, quantised
+    losses = []
+    for i, prediction in enumerate(predicted):
+        others = [targets[j] for j in negatives[i] if not targets[j].equal(targets[i])]  # a like one is no negative
+        scores = torch.stack([torch.cosine_similarity(prediction, t, dim=0) / 0.5 for t in (targets[i], *others)])
+        losses.append(-scores.log_softmax(dim=0)[0])
+    assert loss.item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
+
+
+def test_negatives_are_others_of_the_same_utterance():
+    objective, _, _ = build(Wav2Vec2, FbankFrontEnd, num_negatives=2000)
+    mask = torch.rand(5, 10).argsort(dim=1) < torch.tensor([[7], [1], [2], [0], [10]])  # so many in each, anywhere
+    utterance = mask.nonzero()[:, 0]  # of each masked frame, in the order of `y[mask]`
+    for row, negatives in enumerate(objective._negatives(mask)):
+        others = [other for other in range(len(utterance)) if utterance[other] == utterance[row] and other != row]
+        others = others or [row]  # a frame without others: itself, which the loss leaves out
+        assert negatives.unique().tolist() == others  # all of them, and no one else
+        expected = 2000 / len(others)  # uniformly: 5 standard deviations of a binomial
+        assert ((negatives.bincount()[others] - expected).abs() <= 5 * expected**0.5).all()
 
 
 # Both
@@ -131,8 +178,7 @@ def test_masked_frames_are_hidden(objective, front_end, attention, monkeypatch):
     mask = torch.zeros(1, time, dtype=torch.bool)
     mask[:, masked] = True
     monkeypatch.setattr(objectives, "span_mask", lambda *args: mask)
-    predictions = []
-    objective.head.register_forward_hook(lambda module, inputs, output: predictions.append(output.detach()))
+    predictions = record(objective.head)
     # the frames after the span read some of its samples: BEST-RQ hides features (the first of the next frame begins 240
     # samples, 15 ms, before its hop), wav2vec 2.0 hides frames (which begin window - hop before theirs)
     overlap = 240 if isinstance(objective, BESTRQ) else front_end.window - hop
@@ -192,18 +238,6 @@ def test_overfits_one_batch(objective, rate, options):
         losses.append(loss.item())
     assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
     assert stats["codes"] > 4  # and not because all targets have become the same
-
-
-def test_negatives_are_others_of_the_same_utterance():
-    objective, _, _ = build(Wav2Vec2, FbankFrontEnd, num_negatives=2000)
-    mask = torch.rand(5, 10).argsort(dim=1) < torch.tensor([[7], [1], [2], [0], [10]])  # so many in each, anywhere
-    utterance = mask.nonzero()[:, 0]  # of each masked frame, in the order of `y[mask]`
-    for row, negatives in enumerate(objective._negatives(mask)):
-        others = [other for other in range(len(utterance)) if utterance[other] == utterance[row] and other != row]
-        others = others or [row]  # a frame without others: itself, which the loss leaves out
-        assert negatives.unique().tolist() == others  # all of them, and no one else
-        expected = 2000 / len(others)  # uniformly: 5 standard deviations of a binomial
-        assert ((negatives.bincount()[others] - expected).abs() <= 5 * expected**0.5).all()
 
 
 @pytest.mark.parametrize(

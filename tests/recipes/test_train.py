@@ -50,6 +50,15 @@ def test_debug_run_of_every_attention(tree, tmp_path, attention):
     assert summary["latency"]["declared_frames"] == summary["latency"]["measured_frames"] == frames
 
 
+@pytest.mark.parametrize("scale", ["small", "base"])
+def test_debug_run_of_the_larger_scales(tree, tmp_path, scale):
+    narrow = {"front_end": "!new:speech_attention.front_end.WaveformFrontEnd {dim: 16, channels: 8}"} if scale == "base" else {}
+    assert train.main(arguments(tree(), tmp_path / "run", "--debug", scale=scale, **narrow)) == 0
+    summary = json.loads((tmp_path / "run-debug" / "summary.json").read_text())
+    assert summary["objective"] == {"small": "BESTRQ", "base": "Wav2Vec2"}[scale]
+    assert summary["latency"]["attention_ms"] == 160
+
+
 def test_stages_one_by_one_equal_all_at_once(tree, tmp_path):
     root = tree()
     assert train.main(arguments(root, tmp_path / "whole")) == 0

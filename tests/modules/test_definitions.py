@@ -1,0 +1,170 @@
+"""Every attention in every block is what it is defined to be: the plain loop, and what it must equal."""
+
+
+import pytest
+import torch
+from cases import (
+    ATTENTIONS,
+    DEPTH,
+    DIM,
+    HEADS,
+    LONG,
+    Case,
+    assert_close,
+    build_encoder,
+    every_block,
+    every_streaming_case,
+    full,
+    gradients,
+    named,
+    noise,
+    randomise,
+    with_edges,
+)
+from speech_attention.attention import AA, LLSA, MAA, SA
+from speech_attention.attention.base import rotary, rotate
+from speech_attention.attention.reference import reference_encoder
+from speech_attention.blocks import ConformerBlock, TransformerBlock
+from speech_attention.encoder import Encoder
+from torch import nn
+from torchaudio.models import Emformer
+
+
+@every_block
+@with_edges
+def test_equals_the_plain_loop(case, block):
+    encoder = build_encoder(case, block)
+    names, parameters = zip(*encoder.named_parameters())
+    for time in (1, 2, 3, 7, 20):
+        x = noise(time, DIM, seed=time).requires_grad_(True)
+        y, expected = encoder(x[None], torch.tensor([time]))[0][0], reference_encoder(encoder, x)
+        assert_close(y, expected)
+        weight = noise(time, DIM, seed=99)
+        actual, wanted = (gradients(out, weight, [x, *parameters]) for out in (y, expected))
+        for name, a, b in zip(("input", *names), actual, wanted):
+            assert (a - b).abs().max() <= 1e-10 * max(1, b.abs().max()), (time, name)
+
+
+@every_block
+@every_streaming_case
+def test_equals_the_plain_loop_beyond_blocks(case, block):
+    encoder, x = build_encoder(case, block, depth=2), noise(LONG, DIM)
+    with torch.no_grad():
+        assert_close(encoder(x[None], torch.tensor([LONG]))[0][0], reference_encoder(encoder, x))
+
+
+def test_rotary_is_a_rotation_by_position():
+    x, positions = noise(6, HEADS, 8), torch.tensor([0, 1, 2, 3, 50, 1000])
+    frequency = torch.tensor([1.0, 0.1, 0.01, 0.001], dtype=torch.float64)  # 10000 ** (-2 i / 8)
+    turn = torch.polar(torch.ones(6, 4, dtype=torch.float64), positions[:, None] * frequency)[:, None]
+    expected = torch.complex(x[..., :4], x[..., 4:]) * turn
+    assert_close(rotate(x, rotary(positions, 8)), torch.cat([expected.real, expected.imag], dim=-1))
+
+
+def pair(one, other, block, depth):
+    """Two encoders with the same weights."""
+    encoders = [build_encoder(case, block, depth) for case in (one, other)]
+    encoders[1].load_state_dict(randomise(encoders[0], seed=5).state_dict())
+    return encoders
+
+
+@pytest.mark.parametrize(
+    "one, other, depth",
+    [
+        (MAA, SA, 3),
+        (LLSA, SA, 1),
+    ],
+    ids=["MAA is SA", "LLSA of one layer is SA"],
+)
+@every_block
+def test_equal_functions(one, other, depth, block):
+    x = noise(2, LONG, DIM)
+    for left, right in ((5, 2), (0, 3), (70, 1)):
+        options = {"left_context": left, "lookahead": right}
+        a, b = pair(Case(one, options), Case(other, options), block, depth)
+        assert_close(a(x, full(x))[0], b(x, full(x))[0])
+
+
+@every_block
+def test_llsa_without_lookahead_is_sa(block):
+    x = noise(2, LONG, DIM)
+    for left in (0, 5, 70):
+        options = {"left_context": left, "lookahead": 0}
+        a, b = pair(Case(LLSA, options), Case(SA, options), block, DEPTH)
+        assert_close(a(x, full(x))[0], b(x, full(x))[0])
+
+
+def test_window_as_long_as_the_utterance_is_aa():
+    x = noise(2, LONG, DIM)  # no Conformer: its convolution is causal in one and centred in the other
+    a, b = pair(Case(SA, {"left_context": LONG, "lookahead": LONG}), Case(AA), TransformerBlock, DEPTH)
+    assert_close(a(x, full(x))[0], b(x, full(x))[0])
+
+
+class EmformerBlock(TransformerBlock):
+    """Emformer's layer: a Transformer block with a norm at its end."""
+
+    def __init__(self, dim, *args, **kwargs):
+        super().__init__(dim, *args, **kwargs)
+        self.leave = nn.LayerNorm(dim)
+
+    def forward(self, x, valid, table, state=None):
+        x, valid, state = super().forward(x, valid, table, state)
+        return self.leave(x), valid, state
+
+
+@pytest.mark.parametrize(
+    "left, right, chunk", [(5, 2, 1), (3, 0, 1), (0, 3, 1), (30, 1, 1), (5, 2, 4), (16, 3, 8), (0, 1, 4), (5, 6, 4)]
+)
+def test_llsa_is_emformer(left, right, chunk, monkeypatch):
+    case = Case(LLSA, {"left_context": left, "lookahead": right, "chunk": chunk, "positions": False})
+    encoder = build_encoder(case, EmformerBlock).eval()
+    emformer = Emformer(
+        DIM, HEADS, 2 * DIM, DEPTH, segment_length=chunk, activation="gelu", left_context_length=left,
+        right_context_length=right, max_memory_size=0,
+    ).double().eval()  # fmt: skip
+    randomise(emformer, seed=1)
+    for block, layer in zip(encoder.blocks, emformer.emformer_layers):
+        query, key_value = layer.attention.emb_to_query, layer.attention.emb_to_key_value
+        block.attention.qkv.load_state_dict(
+            {name: torch.cat([query.state_dict()[name], key_value.state_dict()[name]]) for name in ("weight", "bias")}
+        )
+        block.attention.output.load_state_dict(layer.attention.out_proj.state_dict())
+        block.feed_forward.load_state_dict(layer.pos_ff.state_dict())
+        block.norm.load_state_dict(layer.layer_norm_input.state_dict())
+        block.leave.load_state_dict(layer.layer_norm_output.state_dict())
+
+    time = 30  # no multiple of 4 or 8
+    x = noise(2, time + right, DIM)  # Emformer asks for the look-ahead of the last frames, and makes no output for it
+    y = encoder(x, full(x))[0][:, :time]
+    # Emformer's scores pass through float32: its probabilities are off by 2^-24 times the scores (below 10), about 1e-6
+    assert_close(y, encoder.norm(emformer(x, torch.tensor([time, time]))[0]), 1e-5)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)  # without that cast, they are the same
+    assert_close(y, encoder.norm(emformer(x, torch.tensor([time, time]))[0]))
+
+
+WRONG = {
+    "num_heads does not divide": ("num_heads=3", lambda: AA(dim=8, num_heads=3)),
+    "num_heads of odd width": ("num_heads=2", lambda: SA(dim=6, num_heads=2, left_context=1, lookahead=1)),
+    "MAA left_context": ("left_context=-1", lambda: MAA(8, 2, left_context=-1, lookahead=1)),
+    "SA left_context": ("left_context=-1", lambda: SA(8, 2, left_context=-1, lookahead=1)),
+    "SA lookahead": ("lookahead=-1", lambda: SA(8, 2, left_context=1, lookahead=-1)),
+    "LLSA left_context": ("left_context=-1", lambda: LLSA(8, 2, left_context=-1, lookahead=1)),
+    "LLSA lookahead": ("lookahead=-1", lambda: LLSA(8, 2, left_context=1, lookahead=-1)),
+    "LLSA chunk": ("chunk=0", lambda: LLSA(8, 2, left_context=1, lookahead=1, chunk=0)),
+    "revisions empty": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[])),
+    "revisions from 1": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[1, 2])),
+    "revisions short of R": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[0, 1])),
+    "revisions beyond R": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[0, 3])),
+    "revisions twice": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[0, 1, 1, 2])),
+    "revisions falling": ("revisions=", lambda: LLSA(8, 2, 1, 2, revisions=[0, 2, 1])),
+    "kernel_size even": ("kernel_size=4", lambda: ConformerBlock(8, 8, ATTENTIONS["SA"].factory(), kernel_size=4)),
+    "kernel_size 1": ("kernel_size=1", lambda: ConformerBlock(8, 8, ATTENTIONS["SA"].factory(), kernel_size=1)),
+    "num_layers": ("num_layers=0", lambda: Encoder(8, 8, 0, TransformerBlock, ATTENTIONS["SA"].factory())),
+    "AA streaming": ("AA .* no streaming form", lambda: AA(8, 2).initial_state(1)),
+}
+
+
+@pytest.mark.parametrize("argument, build", **named(WRONG))
+def test_wrong_arguments(argument, build):
+    with pytest.raises(ValueError, match=argument):
+        build()

@@ -1,0 +1,72 @@
+"""Autocast, compilation and activation checkpointing change nothing that matters."""
+
+import math
+
+import torch
+from cases import (
+    DIM,
+    assert_close,
+    build_encoder,
+    every_block,
+    every_case,
+    full,
+    gradients,
+    noise,
+    stream,
+)
+
+
+def relative_error(actual, expected):
+    return (actual.float() - expected).norm() / expected.norm()
+
+
+@every_block
+@every_case
+def test_autocast(case, block):
+    """A rounding to bfloat16 moves a value by up to 2^-8, at random; a block has about 20 in a row, and 20 backward."""
+    depth = 2
+    tolerance = (2 * 20 * depth) ** 0.5 * 2**-8
+    encoder, x = build_encoder(case, block, depth, torch.float32), noise(2, 50, DIM, dtype=torch.float32)
+    lengths, weight = torch.tensor([50, 31]), noise(2, 50, DIM, seed=1, dtype=torch.float32)
+    expected, _ = encoder(x, lengths)
+    wanted = gradients(expected, weight, list(encoder.parameters()))
+    with torch.autocast("cpu", torch.bfloat16):
+        y, _ = encoder(x, lengths)
+    actual = gradients(y, weight, list(encoder.parameters()))
+    assert 0 < relative_error(y, expected) < tolerance  # 0 would be float32
+    for (name, _), a, b in zip(encoder.named_parameters(), actual, wanted):
+        assert a.isfinite().all(), name
+    flat = [torch.cat([gradient.flatten() for gradient in all]) for all in (actual, wanted)]
+    assert relative_error(*flat) < tolerance
+    if math.isfinite(case.each):
+        with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+            y = torch.cat(stream(encoder, x, [7, 1, 1, 20, 21]), dim=1)
+        assert 0 < relative_error(y, encoder(x, full(x))[0]) < tolerance
+
+
+@every_block
+@every_case
+def test_compile(case, block):
+    torch._dynamo.reset()
+    encoder = build_encoder(case, block, depth=2)
+    compiled = torch.compile(encoder, backend="aot_eager", fullgraph=True)
+    x = noise(2, 30, DIM)
+    lengths, inputs = torch.tensor([30, 17]), [x.requires_grad_(True), *encoder.parameters()]
+    weight = noise(2, 30, DIM, seed=1)
+    (expected, _), (y, _) = encoder(x, lengths), compiled(x, lengths)
+    assert_close(y, expected)
+    for a, b in zip(gradients(y, weight, inputs), gradients(expected, weight, inputs)):
+        assert_close(a, b)
+
+
+@every_block
+@every_case
+def test_checkpointing_changes_nothing(case, block):
+    x, lengths, results = noise(2, 30, DIM).requires_grad_(True), torch.tensor([30, 17]), []
+    for checkpointing in (False, True):
+        encoder = build_encoder(case, block, dropout=0.1, checkpointing=checkpointing).train()
+        torch.manual_seed(0)  # of dropout
+        y, _ = encoder(x, lengths)
+        torch.manual_seed(1)  # what is recomputed must not draw anew
+        results.append([y, *gradients(y, noise(2, 30, DIM, seed=1), [x, *encoder.parameters()])])
+    assert all(a.equal(b) for a, b in zip(*results))
