@@ -36,7 +36,6 @@ def measured(folder=ROOT / "results" / "measured"):
                 "block": run["block"].removesuffix("Block"),
                 "parameters": f"{run['parameters'] / 1e6:.2f} M",
                 "training data": f"{hours:.1f} h, {run['data']['codec']}",
-                "training": f"{(run['time_s']['pretrain'] + run['time_s']['finetune']) / 60:.0f} min on {run['speed']['device']}",
                 "run": f"[{path.stem}](results/measured/{path.name})",
             }
             rows.append((test, -(float("inf") if ms is None else ms), path.stem, row))
