@@ -9,7 +9,6 @@ Run again, the same command goes on where it was stopped.
 """
 
 import dataclasses
-import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -50,7 +49,7 @@ def run(path, run_opts, overrides):
         raise UserError(f"no stage {stage}; there are all, pretrain, finetune, test")
     if run_opts.debug:  # beside the real run; each one overwrites the last
         hparams["output_folder"] = hparams["output_folder"].with_name(hparams["output_folder"].name + "-debug")
-        shutil.rmtree(hparams["output_folder"], ignore_errors=True)
+        experiment.clear_folder(hparams["output_folder"])
     experiment.check_folder(hparams["output_folder"], config)
     sets, manifests = prepare_data(hparams)
     config["data"] = {split: manifest.sha256 for split, manifest in manifests.items()}
@@ -125,7 +124,7 @@ def finetune(hparams, config, run_opts, sets):
     folder, model = hparams["output_folder"], hparams["model"]
     brain = FinetuneBrain("finetune", {"model": model}, hparams, run_opts, sets["train"], sets["dev"])
     if hparams["stage"] == "test":
-        if not brain.checkpointer.list_checkpoints():
+        if not brain.checkpointer.find_checkpoint(min_key="WER"):  # of the end of an epoch
             raise UserError(f"nothing to test in {folder}: fine-tune first (--stage finetune, or no --stage)")
         return brain
     if brain.checkpointer.list_checkpoints():

@@ -45,8 +45,13 @@ class StageBrain(sb.Brain):
         self.train_loader = self.make_dataloader(train, sb.Stage.TRAIN, batch_sampler=sampler, **workers)
         self.train_sampler = self.train_sampler or sampler
         self.valid_loader = self.eval_loader(valid)
-        updates = self.settings["epochs"] * len(self.train_loader) / self.grad_accumulation_factor
-        self.updates = max(1, math.ceil(updates))
+        each = len(self.train_loader) // self.grad_accumulation_factor  # SpeechBrain drops what is left at an epoch's end
+        if each == 0:
+            raise UserError(
+                f"{name}: grad_accumulation_factor={self.grad_accumulation_factor} is more than the {len(self.train_loader)} "
+                "batches of an epoch: no update would be made"
+            )
+        self.updates = self.settings["epochs"] * each
 
     def eval_loader(self, data):
         """Batches of a set to evaluate: a fixed number of utterances of like length."""
@@ -92,10 +97,10 @@ class StageBrain(sb.Brain):
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * self.schedule(self.optimizer_step)
 
-    def check_loss_isfinite(self, loss):
+    def check_loss_isfinite(self, loss, what="loss"):
         if not torch.isfinite(loss):
             raise UserError(
-                f"{self.name}: the loss is {loss.item()} at epoch {self.epochs.current}, step {self.step}, utterances "
+                f"{self.name}: the {what} is {loss.item()} at epoch {self.epochs.current}, step {self.step}, utterances "
                 f"{' '.join(self.ids)}; the last checkpoint in {self.checkpointer.checkpoints_dir} is kept: "
                 "look at these utterances, or lower the learning rate"
             )
@@ -103,7 +108,9 @@ class StageBrain(sb.Brain):
     def optimizers_step(self):
         """As SpeechBrain's, but clips the gradients of all parameter groups together, not of the first alone."""
         self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.modules.parameters(), self.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.modules.parameters(), self.max_grad_norm)
+        if not self.scaler.is_enabled():  # which skips such updates, and lowers its scale
+            self.check_loss_isfinite(norm, "norm of the gradient")
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

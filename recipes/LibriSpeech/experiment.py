@@ -4,6 +4,7 @@ import difflib
 import io
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import ruamel.yaml
@@ -166,6 +167,14 @@ def save_config(folder, config):
         write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
 
 
+def clear_folder(folder):
+    """Remove what an experiment left in the folder, and nothing else."""
+    if (folder / "config.json").exists():
+        for name in ("pretrain", "finetune", "manifests"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / "config.json").unlink()
+
+
 def identity(config):
     """A configuration without its incidental keys: what decides the result, given the data."""
     return {key: value for key, value in config.items() if key not in INCIDENTAL}
@@ -179,10 +188,14 @@ def command(arguments):
     >>> command(["hparams/sa.yaml", "--data_folder", "/data", "--device", "cpu", "--seed", "2"])
     'python train.py hparams/sa.yaml --seed 2 --data_folder LIBRISPEECH'
     """
+    drop = INCIDENTAL | {"device", "distributed_backend"}
     words, keep = ["python", "train.py"], True
     for word in arguments:
+        if word == "--noprogressbar":
+            continue
         if word.startswith("--"):
-            keep = word[2:] not in INCIDENTAL | {"device", "noprogressbar", "distributed_backend"}
+            keep = word[2:].partition("=")[0] not in drop
         if keep:
             words.append(word)
-    return shlex.join(words) + (" --data_folder LIBRISPEECH" if "--data_folder" in arguments else "")
+    real = any(word.startswith("--data_folder") for word in arguments)
+    return shlex.join(words) + (" --data_folder LIBRISPEECH" if real else "")
