@@ -15,6 +15,8 @@ setup(
         "torchaudio>=2.11,<2.12",
         "speechbrain>=1.1.2,<1.2",
         "hyperpyyaml>=1.2.3",  # 1.2.2 lets in a ruamel.yaml that breaks it
+        "ruamel.yaml",
+        "numpy",
         "soundfile>=0.12",
         "jiwer>=3.0",
         "requests",

@@ -17,6 +17,7 @@ warnings.filterwarnings("ignore", category=FutureWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module="speechbrain")
 
 import speechbrain as sb  # noqa: E402
+import torch  # noqa: E402
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main  # noqa: E402
 
 from recipes.errors import UserError  # noqa: E402
@@ -34,22 +35,22 @@ def main(arguments):
     try:
         path, run_opts, overrides = sb.parse_arguments(arguments)
         ddp_init_group(run_opts)
-        run(path, run_opts, overrides)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        run(path, run_opts, overrides, experiment.command(arguments))
+    except (UserError, OSError) as error:  # of the latter: no permission, a file where a folder should be, a full disk
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 
 
-def run(path, run_opts, overrides):
+def run(path, run_opts, overrides, command):
     """Prepare, then each stage that is asked for and not done."""
     hparams, config = experiment.load(path, overrides, {name: run_opts[name] for name in run_opts.overridden_args})
-    stage = hparams["stage"]
-    if stage not in ("all", "pretrain", "finetune", "test"):
-        raise UserError(f"no stage {stage}; there are all, pretrain, finetune, test")
+    stage, hparams["command"] = hparams["stage"], command
+    check_device(run_opts, hparams)
     if run_opts.debug:  # beside the real run; each one overwrites the last
         hparams["output_folder"] = hparams["output_folder"].with_name(hparams["output_folder"].name + "-debug")
-        experiment.clear_folder(hparams["output_folder"])
+        if stage in ("all", "pretrain"):
+            run_on_main(experiment.clear_folder, args=[hparams["output_folder"]])
     experiment.check_folder(hparams["output_folder"], config)
     sets, manifests = prepare_data(hparams)
     config["data"] = {split: manifest.sha256 for split, manifest in manifests.items()}
@@ -63,6 +64,16 @@ def run(path, run_opts, overrides):
     if stage == "finetune":
         return
     test(brain, hparams, config, run_opts, sets, manifests)
+
+
+def check_device(run_opts, hparams):
+    """Refuse a device that is not there before anything is done."""
+    try:
+        torch.zeros(1, device=run_opts.device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"no device {run_opts.device}: {str(error).splitlines()[0]}") from error
+    if str(run_opts.device).startswith("cpu") and "fp16" in (hparams["precision"], hparams["eval_precision"]):
+        raise UserError("fp16 needs a GPU: use --precision bf16 or fp32")
 
 
 def prepare_data(hparams):
@@ -105,13 +116,16 @@ def fit_front_end(hparams, train, utterances=300):
 
 
 def pretrain(hparams, config, run_opts, sets):
-    """Pre-train unless done; leaves `pretrain/encoder.ckpt`, and its weights in the model."""
+    """Pre-train unless done; leaves `pretrain/encoder.ckpt`."""
     model, done = hparams["model"], hparams["output_folder"] / "pretrain" / "encoder.ckpt"
     if done.exists():
         print(f"pre-training is done: {done}")
         return
     fit_front_end(hparams, sets["train"])
-    objective = hparams["objective"](front_end=model.front_end, dim=hparams["dim"])
+    try:
+        objective = hparams["objective"](front_end=model.front_end, dim=hparams["dim"])
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"objective: {' '.join(str(error).split())}") from error
     modules = {"pretraining": Pretraining(model, objective)}
     PretrainBrain("pretrain", modules, hparams, run_opts, sets["train"], sets["dev"]).run()
     if if_main_process():
@@ -145,11 +159,11 @@ def described(manifest):
 
 def test(brain, hparams, config, run_opts, sets, manifests):
     """Test every test split, write `summary.json` and a file of utterances for each, print the table."""
-    folder, scores, seconds, hours = hparams["output_folder"], {}, 0.0, 0.0
+    folder, scores, seconds, audio_seconds = hparams["output_folder"], {}, 0.0, 0.0
     for split, data in sets["test"].items():
-        score, utterances, took = brain.test(data)
+        score, utterances, took, audio = brain.test(data)
         scores[split] = score.as_dict()
-        seconds, hours = seconds + took, hours + manifests[split].hours
+        seconds, audio_seconds = seconds + took, audio_seconds + audio
         if if_main_process():
             write_utterances(folder / f"utterances-{split}.tsv", utterances)
     if not if_main_process():
@@ -165,7 +179,7 @@ def test(brain, hparams, config, run_opts, sets, manifests):
         "dev_wer": brain.checkpointer.find_checkpoint(min_key="WER").meta["WER"],
         "latency": model.latency(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "speed": {"test_real_time_factor": seconds / (3600 * hours), "device": str(brain.device)},
+        "speed": {"test_real_time_factor": seconds / audio_seconds, "device": str(brain.device)},
         "memory": {"peak_mib": summary.peak_memory_mib(brain.device)},
         "data": {
             "codec": hparams["codec"] if hparams["data_folder"] else "synthetic (espeak-ng), FLAC",
@@ -173,7 +187,7 @@ def test(brain, hparams, config, run_opts, sets, manifests):
             "manifests": {split: described(manifest) for split, manifest in manifests.items()},
         },
         "time_s": {**{name: summary.stage_seconds(folder / name) for name in ("pretrain", "finetune")}, "test": seconds},
-        "command": experiment.command(sys.argv[1:]),
+        "command": hparams["command"],
         "config": experiment.identity(config),
         "config_hash": summary.config_hash(experiment.identity(config)),
         "environment": summary.environment(),

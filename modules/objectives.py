@@ -38,6 +38,13 @@ def span_mask(lengths, time, mask_prob, mask_length):
     return mask & length_mask(lengths, time)
 
 
+def _check(num_codes, mask_prob, mask_length):
+    if num_codes < 1 or mask_length < 1 or not 0 < mask_prob <= 1:
+        raise ValueError(
+            f"num_codes={num_codes} and mask_length={mask_length} must be 1 or more, mask_prob={mask_prob} above 0 and at most 1"
+        )
+
+
 class BESTRQ(nn.Module):
     """Predict the codes of masked frames under a fixed random quantiser (Chiu et al., arXiv 2202.01855).
 
@@ -59,6 +66,7 @@ class BESTRQ(nn.Module):
 
     def __init__(self, front_end, dim, num_codes=8192, code_dim=16, mask_prob=0.6, mask_length=10, noise=0.1):
         super().__init__()
+        _check(num_codes, mask_prob, mask_length)
         if front_end.per_frame == 1:
             raise ValueError("BESTRQ needs a front end with fixed features (FbankFrontEnd); use Wav2Vec2 with this one")
         self.mask_prob, self.mask_length, self.noise, self.stack = mask_prob, mask_length, noise, front_end.per_frame
@@ -134,6 +142,7 @@ class Wav2Vec2(nn.Module):
         temperature=0.1, diversity=0.1,
     ):  # fmt: skip
         super().__init__()
+        _check(num_codes, mask_prob, mask_length)
         self.mask_prob, self.mask_length, self.stack = mask_prob, mask_length, front_end.per_frame
         self.num_negatives, self.diversity = num_negatives, diversity
         width = self.stack * front_end.feature_dim

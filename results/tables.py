@@ -25,12 +25,13 @@ def measured(folder=ROOT / "results" / "measured"):
         run = json.loads(path.read_text())
         hours = sum(run["data"]["manifests"][split]["hours"] for split in run["data"]["splits"]["train"])
         layout = run["config"]["attention"]
-        chunk = f", chunk {layout['chunk']}" if layout.get("chunk", 1) > 1 else ""
+        options = f", chunk {layout['chunk']}" if layout.get("chunk", 1) > 1 else ""
+        options += f", revisions {layout['revisions']}" if layout.get("revisions") else ""
         ms = run["latency"]["attention_ms"]
         for test, score in run["wer"].items():
             row = {
                 "test set": test,
-                "attention": f"{run['attention']}{chunk}",
+                "attention": f"{run['attention']}{options}",
                 "look-ahead of the stack": "utterance" if ms is None else f"{ms / 1000:.2f} s",
                 "WER % [95 % interval]": f"{score['wer']:.1f} [{score['low']:.1f}, {score['high']:.1f}]",
                 "block": run["block"].removesuffix("Block"),

@@ -108,7 +108,7 @@ class Attention(nn.Module):
 
     def __init__(self, dim, num_heads, positions=True):
         super().__init__()
-        if dim % num_heads or (dim // num_heads) % 2:
+        if num_heads < 1 or dim < 1 or dim % num_heads or (dim // num_heads) % 2:
             raise ValueError(f"num_heads={num_heads} must divide dim={dim} into heads of even width")
         self.num_heads, self.head_dim, self.positions = num_heads, dim // num_heads, positions
         self.qkv = nn.Linear(dim, 3 * dim)

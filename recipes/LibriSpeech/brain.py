@@ -11,7 +11,7 @@ from speechbrain.utils.epoch_loop import EpochCounter
 
 from recipes.errors import UserError
 
-from .checkpoint import AtomicCheckpointer, Clock
+from .checkpoint import AtomicCheckpointer, Means, Progress
 from .data import absolute_lengths, batches
 from .summary import write_text
 
@@ -36,8 +36,8 @@ class StageBrain(sb.Brain):
 
     def __init__(self, name, modules, hparams, run_opts, train, valid):
         self.name, self.settings, self.folder = name, hparams[name], hparams["output_folder"] / name
-        self.epochs, self.clock = EpochCounter(self.settings["epochs"]), Clock()
-        saved = {**modules, "epochs": self.epochs, "clock": self.clock}
+        self.epochs, self.progress = EpochCounter(self.settings["epochs"]), Progress()
+        saved = {**modules, "epochs": self.epochs, "progress": self.progress}
         checkpointer = AtomicCheckpointer(self.folder / "checkpoints", saved)
         super().__init__(modules, hparams=hparams, run_opts=run_opts, checkpointer=checkpointer)
         sampler = batches(train, self.settings["batch_seconds"], self.hparams.seed)
@@ -45,6 +45,8 @@ class StageBrain(sb.Brain):
         self.train_loader = self.make_dataloader(train, sb.Stage.TRAIN, batch_sampler=sampler, **workers)
         self.train_sampler = self.train_sampler or sampler
         self.valid_loader = self.eval_loader(valid)
+        if self.distributed_launch and len(self.train_loader) < 2:
+            raise UserError(f"{name}: fewer than 2 batches an epoch for each process: lower {name}.batch_seconds")
         each = len(self.train_loader) // self.grad_accumulation_factor  # SpeechBrain drops what is left at an epoch's end
         if each == 0:
             raise UserError(
@@ -105,6 +107,12 @@ class StageBrain(sb.Brain):
                 "look at these utterances, or lower the learning rate"
             )
 
+    def evaluate_batch(self, batch, stage):
+        self.ids = batch.id
+        loss = super().evaluate_batch(batch, stage)
+        self.check_loss_isfinite(loss, f"{stage.name.lower()} loss")
+        return loss
+
     def optimizers_step(self):
         """As SpeechBrain's, but clips the gradients of all parameter groups together, not of the first alone."""
         self.scaler.unscale_(self.optimizer)
@@ -121,19 +129,17 @@ class StageBrain(sb.Brain):
         return whole and super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt)
 
     def on_stage_start(self, stage, epoch=None):
-        self.sums, self.count = {}, 0
+        self.means = Means()
         if stage != sb.Stage.TRAIN:
             self.seed(0)  # the same masks at each validation
-
-    def add_stats(self, stats):
-        """Add a batch's statistics to the means of the stage."""
-        self.count += 1
-        for name, value in stats.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+        elif self.step:  # inside an epoch that was interrupted
+            self.means = self.progress.means
+        else:
+            self.progress.means = self.means
 
     def stage_stats(self, stage):
         """Statistics of the stage that ends, name to number."""
-        return {name: total / max(1, self.count) for name, total in self.sums.items()}
+        return self.means.result()
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         stats = {**self.stage_stats(stage), "loss": stage_loss}
@@ -144,7 +150,7 @@ class StageBrain(sb.Brain):
 
     def end_epoch(self, epoch, valid_stats):
         """Log the epoch and save a checkpoint."""
-        record = {"epoch": epoch, "updates": self.optimizer_step, "seconds": self.clock.seconds}
+        record = {"epoch": epoch, "updates": self.optimizer_step, "seconds": self.progress.seconds}
         record |= {f"train_{name}": value for name, value in self.train_stats.items()}
         record |= {f"valid_{name}": value for name, value in valid_stats.items()}
         record = {name: value if isinstance(value, int) else round(float(value), 4) for name, value in record.items()}

@@ -1,5 +1,6 @@
 """Checkpoints that a kill cannot spoil, and strict loading of a pre-trained encoder."""
 
+import json
 import os
 import shutil
 import time
@@ -43,12 +44,27 @@ class AtomicCheckpointer(Checkpointer):
         return checkpoint
 
 
-@register_checkpoint_hooks
-class Clock:
-    """Seconds spent in a stage, over all its restarts."""
+class Means:
+    """Running means of named statistics."""
 
     def __init__(self):
-        self.before, self.start = 0.0, time.time()
+        self.sums, self.count = {}, 0
+
+    def add(self, stats):
+        self.count += 1
+        for name, value in stats.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def result(self):
+        return {name: total / self.count for name, total in self.sums.items()}
+
+
+@register_checkpoint_hooks
+class Progress:
+    """What an epoch's log needs, over all restarts: seconds spent in the stage, means over the epoch so far."""
+
+    def __init__(self):
+        self.before, self.start, self.means = 0.0, time.time(), Means()
 
     @property
     def seconds(self):
@@ -56,11 +72,14 @@ class Clock:
 
     @mark_as_saver
     def save(self, path):
-        Path(path).write_text(repr(self.seconds))
+        state = {"seconds": self.seconds, "sums": self.means.sums, "count": self.means.count}
+        Path(path).write_text(json.dumps(state))
 
     @mark_as_loader
     def load(self, path, end_of_epoch):
-        self.before, self.start = float(Path(path).read_text()), time.time()
+        state = json.loads(Path(path).read_text())
+        self.before, self.start = state["seconds"], time.time()
+        self.means.sums, self.means.count = state["sums"], state["count"]
 
 
 def save_encoder(path, model, architecture):
@@ -104,7 +123,7 @@ def load_encoder(path, model, architecture, any_attention=False):
         raise UserError(f"no pre-trained encoder at {path}: give its file, or the folder of an experiment that has one")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        state, trained = saved["state"], saved["architecture"]
+        state, trained = dict(saved["state"]), dict(saved["architecture"]["attention"])
     except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
         raise UserError(f"{path} is not an encoder checkpoint of this project ({type(error).__name__})") from error
     own = {name: t for name, t in model.state_dict().items() if name.startswith(("front_end.", "encoder."))}
@@ -118,9 +137,12 @@ def load_encoder(path, model, architecture, any_attention=False):
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise UserError(f"the encoder in {path} does not fit this model: {'; '.join(sorted(wrong)[:3])}{more}")
-    if trained["attention"] != architecture["attention"] and not any_attention:
+    here = architecture["attention"]
+    differ = [key for key in sorted(trained.keys() | here.keys()) if trained.get(key) != here.get(key)]
+    if differ and not any_attention:
+        changes = ", ".join(f"{key} {trained.get(key)} (here {here.get(key)})" for key in differ)
         raise UserError(
-            f"the encoder in {path} was trained with attention {trained['attention']}, this experiment has "
-            f"{architecture['attention']}; to use it all the same give --any_attention True"
+            f"the encoder in {path} was trained with another attention: {changes}; to use it all the same give "
+            "--any_attention True"
         )
     model.load_state_dict({**model.state_dict(), **state})

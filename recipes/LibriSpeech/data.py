@@ -5,6 +5,8 @@ from speechbrain.dataio.dataio import read_audio
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import DynamicBatchSampler
 
+from recipes.errors import UserError
+
 TOKENS = ("<blank>", " ", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 """The 29 characters of CTC; a space ends a word."""
 
@@ -18,6 +20,14 @@ def encode(words):
     [3, 1, 4]
     """
     return torch.tensor([TOKENS.index(character) for character in words], dtype=torch.long)
+
+
+def read(path):
+    """Samples of a file, (samples,)."""
+    try:
+        return read_audio(path)
+    except RuntimeError as error:  # whole by its length, damaged inside: preparation does not decode everything
+        raise UserError(f"cannot decode {path}: put a sound copy there, or remove it and its transcript") from error
 
 
 def dataset(manifests, root):
@@ -36,9 +46,12 @@ def dataset(manifests, root):
     """
     rows = {}
     for manifest in manifests:
-        rows.update(DynamicItemDataset.from_csv(manifest.path, replacements={"data_root": str(root)}).data)
+        split = DynamicItemDataset.from_csv(manifest.path, replacements={"data_root": str(root)}).data
+        if twice := sorted(rows.keys() & split.keys()):
+            raise UserError(f"utterance {twice[0]} and {len(twice) - 1} more are in two splits of one set: leave one out")
+        rows.update(split)
     data = DynamicItemDataset(rows)
-    data.add_dynamic_item(read_audio, takes="wav", provides="sig")
+    data.add_dynamic_item(read, takes="wav", provides="sig")
     data.add_dynamic_item(lambda words: words, takes="wrd", provides="words")
     data.add_dynamic_item(encode, takes="wrd", provides="targets")
     data.set_output_keys(["id", "sig", "words", "targets"])

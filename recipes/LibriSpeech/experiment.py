@@ -3,6 +3,7 @@
 import difflib
 import io
 import json
+import math
 import shlex
 import shutil
 from pathlib import Path
@@ -51,9 +52,11 @@ def load(path, overrides="", run_options=None):
         raise UserError(f"no file {path}; there are {known}")
     try:
         own, last = yaml.load(path.read_text()), yaml.load(overrides) or {}
+        if not isinstance(own, dict) or not isinstance(last, dict):
+            raise UserError(f"{path} and the command line must be mappings, key: value")
     except ruamel.yaml.constructor.DuplicateKeyError as error:
         raise UserError(f"{' '.join(error.problem.split())}: give each key once") from error
-    except ruamel.yaml.error.YAMLError as error:
+    except (ruamel.yaml.error.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"not valid YAML in {path} or on the command line: {' '.join(str(error).split())}") from error
     scale = last.get("scale", own.get("scale", "mini"))
     scales = sorted(file.stem for file in (HPARAMS / "scale").glob("*.yaml"))
@@ -64,39 +67,64 @@ def load(path, overrides="", run_options=None):
     merge(merged, own)
     merge(merged, last)
     merge(merged, {key: value for key, value in (run_options or {}).items() if key in merged})
-    splits = EMBEDDED_SPLITS if merged["data_folder"] is None else LIBRISPEECH_SPLITS
-    for key, default in splits.items():
-        merged[key] = [merged[key]] if isinstance(merged[key], str) else merged[key] or default
+    _choose_splits(merged)
     if merged["output_folder"] is None:
         data = "embedded" if merged["data_folder"] is None else "librispeech"
         merged["output_folder"] = f"results/runs/{merged['name']}-{scale}-{data}-seed{merged['seed']}"
     _drop_comments(merged)
     text = io.StringIO()
     yaml.dump(merged, text)
-    torch.manual_seed(merged["seed"])  # initial weights
     try:
+        torch.manual_seed(merged["seed"])  # initial weights
         resolved = resolve_references(text.getvalue()).getvalue()
         hparams = load_hyperpyyaml(resolved)
-    except (ValueError, TypeError, AttributeError, ImportError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, ImportError, ArithmeticError, RuntimeError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from error
     _check_numbers(hparams)
     hparams["output_folder"] = Path(hparams["output_folder"])
     return hparams, plain(yaml.load(resolved))
 
 
+def _choose_splits(merged):
+    """Fill in the splits that are not given, and check the data keys of the merged YAML, in place."""
+    folder = merged["data_folder"]
+    if folder is not None and not isinstance(folder, str):
+        raise UserError(f"data_folder={folder} must be a folder")
+    if folder is None and merged["download"]:
+        raise UserError("--download needs --data_folder: the folder to put LibriSpeech in")
+    for key, default in (EMBEDDED_SPLITS if folder is None else LIBRISPEECH_SPLITS).items():
+        value = default if merged[key] is None else merged[key]
+        merged[key] = value = [value] if isinstance(value, str) else value
+        if not isinstance(value, list) or not value or not all(isinstance(split, str) for split in value):
+            raise UserError(f"{key}={plain(value)} must be a list of names, such as {default}")
+    both = sorted(set(merged["train_splits"]) & {*merged["dev_splits"], *merged["test_splits"]})
+    if both:
+        raise UserError(f"{', '.join(both)} would be trained on and evaluated on: give other train, dev or test splits")
+
+
 def _check_numbers(hparams):
-    positive = {"max_grad_norm": hparams["max_grad_norm"], "eval_batch_size": hparams["eval_batch_size"]}
+    """Ranges of the numbers that no constructor checks."""
+    positive = {key: hparams[key] for key in ("max_grad_norm", "eval_batch_size", "grad_accumulation_factor")}
     for stage in ("pretrain", "finetune"):
         positive |= {f"{stage}.{key}": hparams[stage][key] for key in hparams[stage] if key not in ("epochs", "warmup")}
     for key, value in positive.items():
-        if not isinstance(value, (int, float)) or value <= 0:
+        if not 0 < value < math.inf:
             raise UserError(f"{key}={value} must be a number above 0")
-    for stage, least in (("pretrain", 0), ("finetune", 1)):
-        epochs, warmup = hparams[stage]["epochs"], hparams[stage]["warmup"]
-        if not isinstance(epochs, int) or epochs < least:
-            raise UserError(f"{stage}.epochs={epochs} must be a whole number, {least} or more")
-        if not isinstance(warmup, (int, float)) or not 0 <= warmup < 1:
-            raise UserError(f"{stage}.warmup={warmup} must be a part of all updates, from 0 to below 1")
+    least = {"weight_decay": hparams["weight_decay"], "num_workers": hparams["num_workers"]}
+    least |= {"pretrain.epochs": hparams["pretrain"]["epochs"], "finetune.epochs": hparams["finetune"]["epochs"] - 1}
+    for key, value in least.items():
+        if not 0 <= value < math.inf:
+            raise UserError(f"{key} is too small: it must be {'1' if key == 'finetune.epochs' else '0'} or more")
+    for stage in ("pretrain", "finetune"):
+        if not 0 <= hparams[stage]["warmup"] < 1:
+            raise UserError(f"{stage}.warmup={hparams[stage]['warmup']} must be a part of all updates, from 0 to below 1")
+    if hparams["stage"] not in ("all", "pretrain", "finetune", "test"):
+        raise UserError(f"no stage {hparams['stage']}; there are all, pretrain, finetune, test")
+    if hparams["stage"] == "pretrain" and (hparams["pretrained"] or not hparams["pretrain"]["epochs"]):
+        raise UserError("--stage pretrain has nothing to do: pretrained is given, or pretrain.epochs is 0")
+    for key in ("precision", "eval_precision"):
+        if hparams[key] not in ("fp32", "fp16", "bf16"):
+            raise UserError(f"{key}={hparams[key]} must be fp32, fp16 or bf16")
 
 
 def merge(base, changes, where=""):
@@ -111,7 +139,19 @@ def merge(base, changes, where=""):
         elif value is None and isinstance(base[key], bool):  # a bare flag
             base[key] = True
         else:
+            _check_kind(f"{where}{key}", base[key], value)
             base[key] = value
+
+
+def _check_kind(key, before, value):
+    """Refuse a value of another kind than the one that it replaces (anything may replace null or a placeholder)."""
+    kinds = ((bool, "True or False"), (int, "a whole number"), (float, "a number"), (list, "a list"), (dict, "a block"))
+    kind = next(((kind, name) for kind, name in kinds if isinstance(before, kind)), None)
+    if kind is None or _tag(value):
+        return
+    number = kind[0] is float and isinstance(value, int) and not isinstance(value, bool)
+    if not number and (not isinstance(value, kind[0]) or (kind[0] is int and isinstance(value, bool))):
+        raise UserError(f"{key}={plain(value)} must be {kind[1]}")
 
 
 def _tag(node):
@@ -152,7 +192,10 @@ def check_folder(folder, config):
     path = folder / "config.json"
     if not path.exists():
         return
-    before = json.loads(path.read_text())
+    try:
+        before = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: delete {folder}, or give another --output_folder") from error
     changed = [key for key in sorted(config.keys() - INCIDENTAL) if config[key] != before.get(key)]
     if changed:
         raise UserError(

@@ -43,8 +43,9 @@ class FinetuneBrain(StageBrain):
         frames = torch.arange(log_probs.size(1), device=lengths.device) < lengths[:, None]
         blank = (log_probs.argmax(dim=-1) == 0)[frames].float().mean().item()
         unalignable = (losses == 0).float().mean().item()  # more tokens than frames: CTC has no path, and no gradient
-        self.add_stats({"blank": blank, "unalignable": unalignable})
+        self.means.add({"blank": blank, "unalignable": unalignable})
         if stage != sb.Stage.TRAIN:
+            self.audio_seconds += batch.sig.data.size(1) * batch.sig.lengths.sum().item() / 16000
             words = greedy_words(log_probs, lengths, TOKENS)
             self.hypotheses.update(zip(batch.id, words))
             self.references.update(zip(batch.id, (text.split() for text in batch.words)))
@@ -52,11 +53,12 @@ class FinetuneBrain(StageBrain):
 
     def on_stage_start(self, stage, epoch=None):
         super().on_stage_start(stage, epoch)
-        self.hypotheses, self.references = {}, {}
+        self.hypotheses, self.references, self.audio_seconds, self.start = {}, {}, 0.0, time.time()
 
     def stage_stats(self, stage):
         stats = super().stage_stats(stage)
         if stage != sb.Stage.TRAIN:
+            self.seconds = time.time() - self.start
             self.score, self.utterances = score(self.references, self.hypotheses)
             stats["wer"] = self.score.wer
         return stats
@@ -68,9 +70,8 @@ class FinetuneBrain(StageBrain):
         -------
         score : Score
         utterances : list of Utterance
-        seconds : float
-            Wall-clock, decoding included.
+        seconds, audio_seconds : float
+            Wall-clock of loading audio, model and decoding; audio in it.
         """
-        start = time.time()
         self.evaluate(self.eval_loader(data), min_key="WER")
-        return self.score, self.utterances, time.time() - start
+        return self.score, self.utterances, self.seconds, self.audio_seconds

@@ -31,5 +31,5 @@ class PretrainBrain(StageBrain):
 
     def compute_objectives(self, predictions, batch, stage):
         loss, stats = predictions
-        self.add_stats(stats)
+        self.means.add(stats)
         return loss

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import soundfile
+from tiny import SPLITS
 
 
 @pytest.fixture
@@ -29,3 +30,9 @@ def make_tree(tmp_path):
         return root
 
     return make
+
+
+@pytest.fixture
+def tree(make_tree):
+    """A tree whose utterances are long enough for CTC to align most of them."""
+    return lambda splits=SPLITS: make_tree(splits, seconds=2.0)
