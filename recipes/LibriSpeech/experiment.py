@@ -1,9 +1,11 @@
 """An experiment: its YAML files read as one, its folder, and the guard against mixing two experiments in a folder."""
 
 import difflib
+import functools
 import io
 import json
 import math
+import operator
 import shlex
 import shutil
 from pathlib import Path
@@ -23,6 +25,36 @@ INCIDENTAL |= {"ckpt_interval_steps", "eval_batch_size", "skip_bad"}
 """Keys that may change between two starts of one experiment: they do not change what it computes from the same data."""
 EMBEDDED_SPLITS = {"train_splits": ["train-synth"], "dev_splits": ["dev-synth"], "test_splits": ["test-synth"]}
 LIBRISPEECH_SPLITS = {"train_splits": ["train-clean-100"], "dev_splits": ["dev-clean"], "test_splits": ["test-clean"]}
+
+
+def _one_of(*choices):
+    return choices.__contains__, " or ".join(choices)
+
+
+_positive = (lambda value: 0 < value < math.inf), "above 0"
+_part = (lambda value: 0 <= value < 1), "a part of all updates, from 0 to below 1"
+_from_0 = (lambda value: 0 <= value < math.inf), "0 or more"
+_from_1 = (lambda value: 1 <= value < math.inf), "1 or more"
+RULES = (
+    ("stage", *_one_of("all", "pretrain", "finetune", "test")),
+    ("precision", *_one_of("fp32", "fp16", "bf16")),
+    ("eval_precision", *_one_of("fp32", "fp16", "bf16")),
+    ("max_grad_norm", *_positive),
+    ("weight_decay", *_from_0),
+    ("num_workers", *_from_0),
+    ("eval_batch_size", *_from_1),
+    ("grad_accumulation_factor", *_from_1),
+    ("pretrain.epochs", *_from_0),
+    ("pretrain.lr", *_positive),
+    ("pretrain.warmup", *_part),
+    ("pretrain.batch_seconds", *_positive),
+    ("finetune.epochs", *_from_1),
+    ("finetune.lr", *_positive),
+    ("finetune.encoder_lr", *_positive),
+    ("finetune.warmup", *_part),
+    ("finetune.batch_seconds", *_positive),
+)
+"""Key, what its value must satisfy, and that in words."""
 
 
 def load(path, overrides="", run_options=None):
@@ -80,7 +112,7 @@ def load(path, overrides="", run_options=None):
         hparams = load_hyperpyyaml(resolved)
     except (ValueError, TypeError, AttributeError, LookupError, ImportError, ArithmeticError, RuntimeError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from error
-    _check_numbers(hparams)
+    _check_values(hparams)
     hparams["output_folder"] = Path(hparams["output_folder"])
     return hparams, plain(yaml.load(resolved))
 
@@ -102,29 +134,14 @@ def _choose_splits(merged):
         raise UserError(f"{', '.join(both)} would be trained on and evaluated on: give other train, dev or test splits")
 
 
-def _check_numbers(hparams):
-    """Ranges of the numbers that no constructor checks."""
-    positive = {key: hparams[key] for key in ("max_grad_norm", "eval_batch_size", "grad_accumulation_factor")}
-    for stage in ("pretrain", "finetune"):
-        positive |= {f"{stage}.{key}": hparams[stage][key] for key in hparams[stage] if key not in ("epochs", "warmup")}
-    for key, value in positive.items():
-        if not 0 < value < math.inf:
-            raise UserError(f"{key}={value} must be a number above 0")
-    least = {"weight_decay": hparams["weight_decay"], "num_workers": hparams["num_workers"]}
-    least |= {"pretrain.epochs": hparams["pretrain"]["epochs"], "finetune.epochs": hparams["finetune"]["epochs"] - 1}
-    for key, value in least.items():
-        if not 0 <= value < math.inf:
-            raise UserError(f"{key} is too small: it must be {'1' if key == 'finetune.epochs' else '0'} or more")
-    for stage in ("pretrain", "finetune"):
-        if not 0 <= hparams[stage]["warmup"] < 1:
-            raise UserError(f"{stage}.warmup={hparams[stage]['warmup']} must be a part of all updates, from 0 to below 1")
-    if hparams["stage"] not in ("all", "pretrain", "finetune", "test"):
-        raise UserError(f"no stage {hparams['stage']}; there are all, pretrain, finetune, test")
+def _check_values(hparams):
+    """Ranges and choices that no constructor checks."""
+    for key, holds, words in RULES:
+        value = functools.reduce(operator.getitem, key.split("."), hparams)
+        if not holds(value):
+            raise UserError(f"{key}={value} must be {words}")
     if hparams["stage"] == "pretrain" and (hparams["pretrained"] or not hparams["pretrain"]["epochs"]):
         raise UserError("--stage pretrain has nothing to do: pretrained is given, or pretrain.epochs is 0")
-    for key in ("precision", "eval_precision"):
-        if hparams[key] not in ("fp32", "fp16", "bf16"):
-            raise UserError(f"{key}={hparams[key]} must be fp32, fp16 or bf16")
 
 
 def merge(base, changes, where=""):

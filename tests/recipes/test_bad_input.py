@@ -29,7 +29,7 @@ def test_bad_input_names_what_is_wrong(tree, tmp_path, capsys):
     assert "finetune.epochs=1.5" in fails(capsys, root, run, finetune="{epochs: 1.5}")
     assert "finetune.epoch;" in fails(capsys, root, run, finetune="{epoch: 1}")
     assert "huge" in fails(capsys, root, run, scale="huge")
-    assert "no stage" in fails(capsys, root, run, stage="dance")
+    assert "stage=dance must be" in fails(capsys, root, run, stage="dance")
     assert "nothing to test" in fails(capsys, root, run, stage="test")
     assert "no file" in fails(capsys, root, run, yaml="nonsense")
 
