@@ -49,7 +49,8 @@ def default_run(path=ROOT / "results" / "measured" / "llsa-mini-embedded-seed1.j
     run = json.loads(path.read_text())
     (score,), minutes = run["wer"].values(), sum(run["time_s"].values()) / 60
     return (
-        f"Measured after installation, on {run['environment']['cores']} cores ({run['environment']['cpu']}): {minutes:.1f} minutes, "
+        f"Measured after installation, on {run['environment']['cores']} cores ({run['environment']['cpu']}): "
+        f"{minutes:.1f} minutes, "
         f"WER {score['wer']:.1f} % [{score['low']:.1f}, {score['high']:.1f}] "
         f"([{path.stem}](results/measured/{path.name}))."
     )
