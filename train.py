@@ -51,7 +51,7 @@ def run(path, run_opts, overrides, command):
         hparams["output_folder"] = hparams["output_folder"].with_name(hparams["output_folder"].name + "-debug")
         if stage in ("all", "pretrain"):
             run_on_main(experiment.clear_folder, args=[hparams["output_folder"]])
-    experiment.check_folder(hparams["output_folder"], config)
+    experiment.check_folder(hparams["output_folder"], config)  # before the data, which can take long, and with them
     sets, manifests = prepare_data(hparams)
     config["data"] = {split: manifest.sha256 for split, manifest in manifests.items()}
     experiment.check_folder(hparams["output_folder"], config)
@@ -91,17 +91,25 @@ def prepare_data(hparams):
     splits = list(dict.fromkeys(split for group in groups.values() for split in group))
     if folder is None:
         folder = hparams["embedded_folder"]
-        run_on_main(embedded_corpus, kwargs={"folder": folder})
-        folder = embedded_corpus(folder)
+        folder = main_first(embedded_corpus, folder)
     elif hparams["download"]:
-        run_on_main(download, kwargs={"splits": splits, "data_folder": folder})
-    request = {"data_folder": folder, "save_folder": hparams["output_folder"] / "manifests", "splits": splits}
-    request["skip_bad"] = hparams["skip_bad"]
-    run_on_main(prepare.prepare, kwargs=request)
-    manifests, root = prepare.prepare(**request), prepare.find_root(folder)
+        main_first(download, splits, folder)
+    saved = hparams["output_folder"] / "manifests"
+    manifests = main_first(prepare.prepare, folder, saved, splits, hparams["skip_bad"])
+    root = prepare.find_root(folder)
     sets = {name: dataset([manifests[split] for split in groups[name]], root) for name in ("train", "dev")}
     sets["test"] = {split: dataset([manifests[split]], root) for split in groups["test"]}
     return sets, manifests
+
+
+def main_first(function, *arguments):
+    """The result of `function` on every process: the main one makes it, the others then find it made."""
+    if not if_main_process():
+        ddp_barrier()
+    result = function(*arguments)
+    if if_main_process():
+        ddp_barrier()
+    return result
 
 
 def architecture(config):

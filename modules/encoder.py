@@ -99,7 +99,7 @@ class Encoder(Streaming):
         return {
             "seen": 0,  # frames that came in
             "done": 0,  # frames that went out
-            "skip": sum(block.attention.layer_lookahead for block in self.blocks),  # outputs before the first frame
+            "skip": self.lookahead - self.layout.lookahead,  # outputs before the first frame
             "pending": x.new_zeros(batch_size, 0, x.size(0)),  # frames of groups that are not complete, < chunk + R
             "valid": x.new_zeros(batch_size, 0, dtype=torch.bool),
             "position": torch.zeros((), dtype=torch.long, device=x.device),  # number of the first pending frame

@@ -70,7 +70,7 @@ class FrontEnd(Streaming):
         samples = torch.cat([state, samples], dim=1)
         used = (samples.size(1) - self.window + self.hop) // self.hop * self.hop
         if used == 0:
-            return self._none(samples), samples
+            return samples.new_zeros(samples.size(0), 0, self.dim), samples
         y = self.project(self.extract(samples[:, : used + self.window - self.hop]))
         return y, samples[:, used:]
 
@@ -78,9 +78,6 @@ class FrontEnd(Streaming):
         """The last frame, if its hop has begun: (batch, 0 or 1, dim)."""
         rest = state.size(1) - self.window + self.hop
         return self.step(F.pad(state, (0, -rest % self.hop))[:, state.size(1) :], state)[0]
-
-    def _none(self, samples):
-        return samples.new_zeros(samples.size(0), 0, self.dim)
 
 
 class FbankFrontEnd(FrontEnd):

@@ -38,6 +38,11 @@ def span_mask(lengths, time, mask_prob, mask_length):
     return mask & length_mask(lengths, time)
 
 
+def stack_features(features, stack):
+    """Each frame's own features, side by side: (batch, extra + time * stack, dim) -> (batch, time, stack * dim)."""
+    return features[:, features.size(1) % stack :].unflatten(1, (-1, stack)).flatten(2)  # extra < stack come before frame 0
+
+
 def _check(num_codes, mask_prob, mask_length):
     if num_codes < 1 or mask_length < 1 or not 0 < mask_prob <= 1:
         raise ValueError(
@@ -98,12 +103,11 @@ class BESTRQ(nn.Module):
             that of the predictions.
         """
         features, lengths = front_end.features(samples, lengths)
-        extra = features.size(1) % self.stack  # features before those of frame 0's own hop
         with torch.autocast(features.device.type, enabled=False):  # in half precision targets would jitter
-            own = features[:, extra:].unflatten(1, (-1, self.stack))  # (batch, time, stack, feature_dim)
-            targets = self.codes(own.flatten(2))
+            targets = self.codes(stack_features(features, self.stack))
         mask = span_mask(lengths, targets.size(1), self.mask_prob, self.mask_length)
-        hidden = F.pad(mask.repeat_interleave(self.stack, dim=1), (extra, 0))[..., None]
+        hidden = mask.repeat_interleave(self.stack, dim=1)
+        hidden = F.pad(hidden, (features.size(1) - hidden.size(1), 0))[..., None]
         features = torch.where(hidden, self.noise * torch.randn_like(features), features)
         y, _ = encoder(front_end.project(features), lengths)
         logits, targets = self.head(y[mask]).float(), targets[mask]
@@ -155,8 +159,7 @@ class Wav2Vec2(nn.Module):
     def forward(self, front_end, encoder, samples, lengths, step=0):
         """See `BESTRQ.forward`; `codes` is the perplexity of the codebooks, over both."""
         features, lengths = front_end.features(samples, lengths)
-        extra = features.size(1) % self.stack
-        latents = self.norm(features[:, extra:].unflatten(1, (-1, self.stack)).flatten(2))  # (batch, time, width)
+        latents = self.norm(stack_features(features, self.stack))  # (batch, time, width)
         x = front_end.project(features)
         mask = span_mask(lengths, x.size(1), self.mask_prob, self.mask_length)
         y, _ = encoder(torch.where(mask[..., None], self.hidden.to(x.dtype), x), lengths)

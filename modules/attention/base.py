@@ -147,5 +147,7 @@ class Attention(nn.Module):
         """State before the first frame: a dict of tensors of fixed shapes, or ValueError if the attention cannot stream."""
         raise NotImplementedError
 
-    def _zeros(self, batch_size, frames):
-        return self.qkv.weight.new_zeros(batch_size, frames, self.num_heads, self.head_dim)
+    def _cache(self, batch_size, frames):
+        """Keys, values and validity of `frames` frames that are not there."""
+        empty = self.qkv.weight.new_zeros(batch_size, frames, self.num_heads, self.head_dim)
+        return {"k": empty, "v": empty, "valid": empty.new_zeros(batch_size, frames, dtype=torch.bool)}

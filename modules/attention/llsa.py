@@ -93,11 +93,7 @@ class LLSA(Attention):
         return torch.cat([past, local], dim=1), F.pad(own, (left, 0))
 
     def initial_state(self, batch_size):
-        return {
-            "k": self._zeros(batch_size, self.left_context),
-            "v": self._zeros(batch_size, self.left_context),
-            "valid": self.qkv.weight.new_zeros(batch_size, self.left_context, dtype=torch.bool),
-        }
+        return self._cache(batch_size, self.left_context)
 
 
 def _pad(x, size):

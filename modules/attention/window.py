@@ -47,13 +47,8 @@ class WindowedAttention(Attention):
         raise NotImplementedError
 
     def initial_state(self, batch_size):
-        window = self.left_context + self.layer_lookahead
-        return {
-            "q": self._zeros(batch_size, self.layer_lookahead),
-            "k": self._zeros(batch_size, window),
-            "v": self._zeros(batch_size, window),
-            "valid": self.qkv.weight.new_zeros(batch_size, window, dtype=torch.bool),
-        }
+        cache = self._cache(batch_size, self.left_context + self.layer_lookahead)
+        return {"q": cache["k"][:, : self.layer_lookahead], **cache}
 
     def band(self, queries, device):
         """(queries, queries + L + R) masks: the window, and each query's own key (which keeps a row from being empty)."""

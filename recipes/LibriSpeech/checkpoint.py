@@ -82,6 +82,11 @@ class Progress:
         self.means.sums, self.means.count = state["sums"], state["count"]
 
 
+def _encoder_state(model):
+    """The part of a model's state that pre-training makes."""
+    return {name: t for name, t in model.state_dict().items() if name.startswith(("front_end.", "encoder."))}
+
+
 def save_encoder(path, model, architecture):
     """Write the front end and the encoder of a `SpeechEncoder`, and what they are.
 
@@ -92,9 +97,8 @@ def save_encoder(path, model, architecture):
     architecture : dict
         Plain description; its `attention` is compared at loading.
     """
-    state = {name: t for name, t in model.state_dict().items() if name.startswith(("front_end.", "encoder."))}
     partial = Path(path).with_name(PARTIAL + Path(path).name)
-    torch.save({"state": state, "architecture": architecture}, partial)
+    torch.save({"state": _encoder_state(model), "architecture": architecture}, partial)
     os.replace(partial, path)
 
 
@@ -126,7 +130,7 @@ def load_encoder(path, model, architecture, any_attention=False):
         state, trained = dict(saved["state"]), dict(saved["architecture"]["attention"])
     except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
         raise UserError(f"{path} is not an encoder checkpoint of this project ({type(error).__name__})") from error
-    own = {name: t for name, t in model.state_dict().items() if name.startswith(("front_end.", "encoder."))}
+    own = _encoder_state(model)
     wrong = [f"{name} is missing" for name in own.keys() - state.keys()]
     wrong += [f"{name} is not in this model" for name in state.keys() - own.keys()]
     wrong += [

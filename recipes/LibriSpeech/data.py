@@ -64,6 +64,6 @@ def batches(data, batch_seconds, seed):
 
 
 def absolute_lengths(batch_item):
-    """SpeechBrain's relative lengths as whole samples."""
+    """SpeechBrain's relative lengths as whole numbers of samples or tokens."""
     signal, relative = batch_item
     return (relative.double() * signal.size(1)).round().long()

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
+from speech_attention.front_end import SAMPLE_RATE
 from torchaudio.transforms import Resample
 from tqdm import tqdm
 
 from recipes.errors import UserError
 
 TEXT = Path(__file__).with_name("embedded.txt")
-SAMPLE_RATE = 16000
 VOLUME = 60  # of espeak-ng's 100, which clips
 FORMAT = 1  # raise it when the code below makes other audio from the same text and voices
 ACCENTS = "en en-us en-gb-x-rp en-gb-scotland en-029 en-gb-x-gbclan en-gb-x-gbcwmd en-us-nyc".split()

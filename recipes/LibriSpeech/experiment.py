@@ -17,7 +17,7 @@ from speechbrain.utils.distributed import if_main_process
 
 from recipes.errors import UserError
 
-from .summary import write_text
+from .summary import write_json
 
 HPARAMS = Path(__file__).parents[2] / "hparams"
 INCIDENTAL = {"output_folder", "data_folder", "embedded_folder", "stage", "download", "num_workers", "ckpt_interval_minutes"}
@@ -224,7 +224,7 @@ def check_folder(folder, config):
 def save_config(folder, config):
     """Write `config.json`: from here on the folder belongs to this configuration."""
     if if_main_process():
-        write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+        write_json(folder / "config.json", config)
 
 
 def clear_folder(folder):

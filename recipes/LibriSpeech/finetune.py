@@ -3,11 +3,12 @@
 import time
 
 import speechbrain as sb
-import torch
+from speech_attention.front_end import SAMPLE_RATE
+from speech_attention.streaming import length_mask
 from torch.nn import functional as F
 
 from .brain import StageBrain
-from .data import TOKENS
+from .data import TOKENS, absolute_lengths
 from .evaluate import greedy_words, score
 
 
@@ -36,16 +37,16 @@ class FinetuneBrain(StageBrain):
 
     def compute_objectives(self, predictions, batch, stage):
         log_probs, lengths = predictions
-        targets, target_lengths = batch.targets.data, (batch.targets.lengths * batch.targets.data.size(1)).round().long()
+        targets, target_lengths = batch.targets.data, absolute_lengths(batch.targets)
         losses = F.ctc_loss(
             log_probs.float().transpose(0, 1), targets, lengths, target_lengths, reduction="none", zero_infinity=True
         )
-        frames = torch.arange(log_probs.size(1), device=lengths.device) < lengths[:, None]
+        frames = length_mask(lengths, log_probs.size(1))
         blank = (log_probs.argmax(dim=-1) == 0)[frames].float().mean().item()
         unalignable = (losses == 0).float().mean().item()  # more tokens than frames: CTC has no path, and no gradient
         self.means.add({"blank": blank, "unalignable": unalignable})
         if stage != sb.Stage.TRAIN:
-            self.audio_seconds += batch.sig.data.size(1) * batch.sig.lengths.sum().item() / 16000
+            self.audio_seconds += absolute_lengths(batch.sig).sum().item() / SAMPLE_RATE
             words = greedy_words(log_probs, lengths, TOKENS)
             self.hypotheses.update(zip(batch.id, words))
             self.references.update(zip(batch.id, (text.split() for text in batch.words)))

@@ -12,11 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import soundfile
+from speech_attention.front_end import SAMPLE_RATE
 from tqdm import tqdm
 
 from recipes.errors import UserError
+from recipes.LibriSpeech.summary import write_json, write_text
 
-SAMPLE_RATE = 16000
 CSV_HEADER = ["ID", "duration", "wav", "spk_id", "wrd"]
 NOT_ALLOWED = re.compile("[^A-Z' ]")
 
@@ -187,9 +188,9 @@ def _prepare_split(root, save_folder, split, skip_bad, jobs):
         sha256=digest.hexdigest(),
         skipped=[path.as_posix() for path, _ in bad],
     )
-    _write(csv_path, table.getvalue())
+    write_text(csv_path, table.getvalue())
     stamp = {"fingerprint": fingerprint, "csv_sha256": _sha256(csv_path)}
-    _write(json_path, json.dumps({**asdict(manifest), "path": csv_path.name, **stamp}, indent=2) + "\n")
+    write_json(json_path, {**asdict(manifest), "path": csv_path.name, **stamp})
     return manifest
 
 
@@ -276,9 +277,3 @@ def _some(names, what, first=3):
 def _sha256(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
-
-def _write(path, text):
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text)
-    os.replace(temporary, path)
