@@ -55,7 +55,7 @@ def test_killed_in_each_stage_ends_with_the_same_weights(tree, tmp_path):
     root = tree({**SPLITS, "train-a": 40})
     command = [sys.executable, "train.py", *arguments(root, tmp_path / "killed")]
     waits = [("manifests/*.json", 1), ("pretrain/checkpoints/CKPT*", 1), ("pretrain/checkpoints/CKPT*", 2),
-             ("finetune/checkpoints/CKPT*", 1), ("finetune/checkpoints/CKPT*", 2)]  # fmt: skip
+             ("finetune/checkpoints/CKPT*", 1), ("finetune/checkpoints/CKPT*", 2), ("utterances-*.tsv", 1)]  # fmt: skip
     interrupted = 0
     for pattern, changes in waits:
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -66,6 +66,7 @@ def test_killed_in_each_stage_ends_with_the_same_weights(tree, tmp_path):
         process.send_signal(signal.SIGKILL)
         interrupted += process.wait() == -signal.SIGKILL
     assert interrupted == len(waits)  # none of them had already come to its end
+    assert not (tmp_path / "killed" / "summary.json").exists()  # the last one was in the test
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     subprocess.run([sys.executable, "train.py", *arguments(root, tmp_path / "whole")], cwd=ROOT, check=True, capture_output=True)
     for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "killed")):
