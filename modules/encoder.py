@@ -71,16 +71,20 @@ class Encoder(Streaming):
         """
         time = x.size(1)
         valid = length_mask(lengths, time)
-        chunk = self.layout.chunk
-        tail = -time % chunk + self.layout.lookahead - chunk + 1  # frames that the last group reads after the end
-        x = nn.functional.pad(x.masked_fill(~valid[..., None], 0.0), (0, 0, 0, tail))
-        y, _ = self._run(x, nn.functional.pad(valid, (0, tail)), torch.zeros((), dtype=torch.long, device=x.device))
-        return y[:, :time].masked_fill(~valid[..., None], 0.0), lengths
+        tail = -time % self.layout.chunk + self.layout.pending  # frames that the last group reads after the end
+        x, valid = nn.functional.pad(x, (0, 0, 0, tail)), nn.functional.pad(valid, (0, tail))
+        y, _, _ = self._run(x, valid, torch.zeros(1, dtype=torch.long, device=x.device))
+        return y[:, :time].masked_fill(~valid[:, :time, None], 0.0), lengths
 
     def _run(self, x, valid, position, states=None):
-        """Blocks over frames x (batch, time, dim), the first of which has the number `position` -> (batch, frames, dim)."""
+        """Blocks over frames x (batch, time, dim), the first of which has the number `position` (batch or 1,).
+
+        Returns the frames (batch, frames, dim), which of them there are (batch, frames), and the states.
+        """
+        x = x.masked_fill(~valid[..., None], 0.0)
         attention = self.blocks[0].attention
-        table = rotary(position + torch.arange(x.size(1), device=x.device), attention.head_dim)
+        positions = position[:, None] + torch.arange(x.size(1), device=x.device)
+        table = rotary(positions, attention.head_dim)  # (batch or 1, time, 2, head_dim / 2)
         states = states or [None] * len(self.blocks)
         after = []
         for i, block in enumerate(self.blocks):
@@ -90,42 +94,55 @@ class Encoder(Streaming):
                 x, valid, state = block(x, valid, table, states[i])
             after.append(state)
             if i == 0:
-                table = self.layout.expand(table, dim=0)
-        return self.norm(x.flatten(1, 2)), after
+                table = self.layout.expand(table)
+        return self.norm(x.flatten(1, 2)), valid.flatten(1, 2), after
 
     def initial_state(self, batch_size):
-        """State of `batch_size` streams before their first frame: a dict of tensors (nested) and three frame counts."""
-        x = self.norm.weight
+        """State of `batch_size` streams before their first frame: tensors (nested), each with the streams at axis 0."""
+        x, before = self.norm.weight, self.layout.lead + self.layout.pending
         return {
-            "seen": 0,  # frames that came in
-            "done": 0,  # frames that went out
-            "skip": self.lookahead - self.layout.lookahead,  # outputs before the first frame
-            "pending": x.new_zeros(batch_size, 0, x.size(0)),  # frames of groups that are not complete, < chunk + R
-            "valid": x.new_zeros(batch_size, 0, dtype=torch.bool),
-            "position": torch.zeros((), dtype=torch.long, device=x.device),  # number of the first pending frame
+            "pending": x.new_zeros(batch_size, before, x.size(0)),  # frames of groups that are not complete
+            "valid": x.new_zeros(batch_size, before, dtype=torch.bool),
+            "position": torch.full((batch_size,), -before, device=x.device),  # number of the first pending frame
             "blocks": [block.initial_state(batch_size) for block in self.blocks],
         }
 
     def step(self, x, state):
         """Encode the next frames x (batch, n, dim), n >= 1: the frames (batch, m, dim) that they complete, and the state."""
-        state = {**state, "seen": state["seen"] + x.size(1)}
-        return self._advance(x, x.new_ones(x.shape[:2], dtype=torch.bool), state)
+        y, valid, state = self.advance(x, x.new_ones(x.shape[:2], dtype=torch.bool), state)
+        return y[:, valid[0]], state
 
     def flush(self, state):
         """The frames (batch, m, dim) that still wait for look-ahead, at the end of the utterance."""
-        pending = state["pending"]
-        x = pending.new_zeros(pending.size(0), self.lookahead, pending.size(2))
-        y, _ = self._advance(x, x.new_zeros(x.shape[:2], dtype=torch.bool), state)
-        return y[:, : state["seen"] - state["done"]]
+        x = state["pending"].new_zeros(state["pending"].size(0), self.lookahead, state["pending"].size(2))
+        y, valid, _ = self.advance(x, x.new_zeros(x.shape[:2], dtype=torch.bool), state)
+        return y[:, valid[0]]
 
-    def _advance(self, x, valid, state):
+    def advance(self, x, valid, state):
+        """Encode the next frames of streams that may start and end at different times: before and after its own frames,
+        a stream has frames that are not valid.
+
+        Arguments
+        ---------
+        x : torch.Tensor
+            (batch, n, dim); what is not valid does not matter.
+        valid : torch.Tensor
+            (batch, n), bool.
+        state : dict
+
+        Returns
+        -------
+        y : torch.Tensor
+            (batch, m, dim), the frames that come out; m = n where n is a multiple of the chunk.
+        valid : torch.Tensor
+            (batch, m), bool: the valid frames that went in come out as valid ones, in order, `lookahead` frames later.
+        state : dict
+        """
         x, valid = torch.cat([state["pending"], x], dim=1), torch.cat([state["valid"], valid], dim=1)
         taken = self.layout.groups(x.size(1)) * self.layout.chunk
         state = {**state, "pending": x[:, taken:], "valid": valid[:, taken:], "position": state["position"] + taken}
         if taken == 0:
-            return x[:, :0], state
-        used = taken + self.layout.lookahead - self.layout.chunk + 1
-        y, state["blocks"] = self._run(x[:, :used], valid[:, :used], state["position"] - taken, state["blocks"])
-        skip = min(state["skip"], y.size(1))
-        state["skip"], state["done"] = state["skip"] - skip, state["done"] + y.size(1) - skip
-        return y[:, skip:], state
+            return x[:, :0], valid[:, :0], state
+        used = taken + self.layout.pending
+        y, valid, state["blocks"] = self._run(x[:, :used], valid[:, :used], state["position"] - taken, state["blocks"])
+        return y, valid, state

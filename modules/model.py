@@ -82,6 +82,27 @@ class SpeechEncoder(Streaming):
         y, encoder = self.encoder.step(self.front_end.flush(state["front_end"]), state["encoder"])
         return torch.cat([y, self.encoder.flush(encoder)], dim=1)
 
+    def advance(self, samples, valid, state):
+        """Encode whole frames of streams that may start and end at different times, see `Encoder.advance`.
+
+        Arguments
+        ---------
+        samples : torch.Tensor
+            (batch, n * hop), zeros before a stream's first sample and after its last.
+        valid : torch.Tensor
+            (batch, n), bool: the frames that have samples of their stream.
+        state : dict
+            Of `initial_state`, or of the last call.
+
+        Returns
+        -------
+        y, valid, state
+            (batch, m, dim), (batch, m); see `Encoder.advance`.
+        """
+        x, front_end = self.front_end.step(samples, state["front_end"])
+        y, valid, encoder = self.encoder.advance(x, valid, state["encoder"])
+        return y, valid, {"front_end": front_end, "encoder": encoder}
+
     def latency(self):
         """Look-ahead as declared by the modules and as measured by a gradient (float64, this model's own weights).
 
@@ -135,3 +156,7 @@ class CTCModel(SpeechEncoder):
 
     def flush(self, state):
         return self.head(super().flush(state)).log_softmax(dim=-1)
+
+    def advance(self, samples, valid, state):
+        y, valid, state = super().advance(samples, valid, state)
+        return self.head(y).log_softmax(dim=-1), valid, state

@@ -9,6 +9,29 @@ def length_mask(lengths, time):
     return torch.arange(time, device=lengths.device) < lengths[:, None]
 
 
+def tree_map(function, *trees):
+    """Apply a function to the tensors at the same place of nested states (dicts and lists).
+
+    Example
+    -------
+    >>> tree_map(lambda a, b: a + b, {"k": [torch.tensor(1)]}, {"k": [torch.tensor(2)]})
+    {'k': [tensor(3)]}
+    """
+    first = trees[0]
+    if isinstance(first, dict):
+        return {key: tree_map(function, *(tree[key] for tree in trees)) for key in first}
+    if isinstance(first, list):
+        return [tree_map(function, *parts) for parts in zip(*trees)]
+    return function(*trees)
+
+
+def state_bytes(state):
+    """The size of a nested state in bytes."""
+    sizes = []
+    tree_map(lambda tensor: sizes.append(tensor.numel() * tensor.element_size()), state)
+    return sum(sizes)
+
+
 class Streaming(nn.Module):
     """A module that turns frames into frames, all at once or as they come.
 

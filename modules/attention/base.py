@@ -39,6 +39,16 @@ class Layout:
         """Frames after the first one of a group that the group reads (the worst case of its frames)."""
         return self.offsets[-1]
 
+    @property
+    def pending(self):
+        """Frames after a group's final ones that it reads."""
+        return self.lookahead - self.chunk + 1
+
+    @property
+    def lead(self):
+        """Frames to put before the first one, so that a group is complete after each `chunk` frames that come."""
+        return -self.pending % self.chunk
+
     def groups(self, time):
         """The number of groups whose frames are all among `time` frames."""
         return max(0, (time - self.lookahead - 1) // self.chunk + 1)

@@ -1,0 +1,93 @@
+"""Greedy CTC decoding as frames come: what is written is never taken back."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word of a stream; times in samples of the stream, counted from its start.
+
+    Arguments
+    ---------
+    text : str
+    first, last : int
+        Frames of its first and its last letter: when it was spoken.
+    emitted : int
+        Samples that had been heard when its last letter came out: it could be read.
+    closed : int
+        Samples that had been heard when the space after it, or the end, came out: it was known to be whole.
+    """
+
+    text: str
+    first: int
+    last: int
+    emitted: int
+    closed: int
+
+
+class GreedyDecoder:
+    """The best token of each frame, repetitions merged, blanks left out, cut into words at spaces.
+
+    Arguments
+    ---------
+    tokens : sequence of str
+        The token of each output; the first is the blank, " " is the word boundary.
+
+    Example
+    -------
+    >>> decoder = GreedyDecoder(["<blank>", " ", "A", "B"])
+    >>> decoder.step([2, 2, 0, 2], heard=640)
+    ('AA', [])
+    >>> decoder.step([1, 1, 3], heard=1280)
+    (' B', [Word(text='AA', first=0, last=3, emitted=640, closed=1280)])
+    >>> decoder.flush(heard=1280)
+    [Word(text='B', first=6, last=6, emitted=1280, closed=1280)]
+    """
+
+    def __init__(self, tokens):
+        self.tokens = tokens
+        self.previous, self.frame, self.written = 0, 0, False
+        self.word = None  # [text, first, last, emitted] of the word that is not closed
+
+    def step(self, best, heard):
+        """Decode the next frames.
+
+        Arguments
+        ---------
+        best : sequence of int
+            The best token of each frame.
+        heard : int
+            Samples of the stream that had come in when these frames came out.
+
+        Returns
+        -------
+        text : str
+            What these frames add to the text; words are separated by one space.
+        words : list of Word
+            Those that they close.
+        """
+        text, words = "", []
+        for token in best:
+            if token not in (0, self.previous):
+                if self.tokens[token] == " ":
+                    words += self.flush(heard)
+                else:
+                    text += self._write(self.tokens[token], heard)
+            self.previous, self.frame = token, self.frame + 1
+        return text, words
+
+    def _write(self, letter, heard):
+        """Add a letter to the word, or begin one; returns what that adds to the text."""
+        if self.word:
+            start, first = self.word[:2]
+            self.word = [start + letter, first, self.frame, heard]
+            return letter
+        self.word = [letter, self.frame, self.frame, heard]
+        space, self.written = " " * self.written, True
+        return space + letter
+
+    def flush(self, heard):
+        """Close the word that is open: a list of it, or of nothing."""
+        words = [Word(*self.word, closed=heard)] if self.word else []
+        self.word = None
+        return words

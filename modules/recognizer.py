@@ -1,0 +1,175 @@
+"""Several streams of audio through one model, in one batch, each beginning and ending when it likes."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from .ctc import GreedyDecoder
+from .front_end import SAMPLE_RATE
+from .streaming import state_bytes, tree_map
+
+MOST_FRAMES = 500
+"""Frames of each stream in one call of the model: what is fed at once is cut into such pieces, so memory is bounded."""
+
+
+@dataclass
+class Output:
+    """What a stream has to say since the last time: text to append to its transcript, and the words that it closes."""
+
+    text: str = ""
+    words: list = field(default_factory=list)
+
+
+class Recognizer:
+    """Turns streams of samples into words.
+
+    Arguments
+    ---------
+    model : CTCModel
+        In evaluation mode, with an attention that streams.
+    tokens : sequence of str
+        The token of each output, see `GreedyDecoder`.
+
+    Raises
+    ------
+    ValueError
+        If the attention has no streaming form.
+
+    Example
+    -------
+    >>> from functools import partial
+    >>> from speech_attention.attention import LLSA
+    >>> from speech_attention.blocks import TransformerBlock
+    >>> from speech_attention.encoder import Encoder
+    >>> from speech_attention.front_end import FbankFrontEnd
+    >>> from speech_attention.model import CTCModel
+    >>> attention = partial(LLSA, num_heads=2, left_context=8, lookahead=4)
+    >>> model = CTCModel(FbankFrontEnd(8), Encoder(8, 16, 2, TransformerBlock, attention), 3)
+    >>> recognizer = Recognizer(model.eval(), ["<blank>", " ", "A"])
+    >>> stream = recognizer.open()
+    >>> for piece in torch.rand(16000).split(592):
+    ...     stream.feed(piece)
+    ...     outputs = recognizer.run([stream])
+    >>> stream.close()
+    >>> outputs = recognizer.run([stream])
+    >>> stream.frames  # all of them came out
+    25
+    """
+
+    def __init__(self, model, tokens):
+        self.model, self.tokens = model, tokens
+        self.layout, self.hop = model.encoder.layout, model.front_end.hop
+        state = model.initial_state(1)
+        lead = self.layout.lead  # each stream puts as many frames before its first one: all advance by whole chunks
+        encoder = {**state["encoder"], **{name: state["encoder"][name][:, lead:] for name in ("pending", "valid")}}
+        self.start = {**state, "encoder": encoder}
+
+    @property
+    def state_bytes(self):
+        """Bytes of the state of one stream; it never grows."""
+        return state_bytes(self.start)
+
+    def open(self):
+        """A new stream."""
+        return Stream(self)
+
+    @torch.inference_mode()
+    def run(self, streams):
+        """Advance streams by all the whole chunks of frames that they have been fed.
+
+        Arguments
+        ---------
+        streams : list of Stream
+            Some or all of the open ones, in any order.
+
+        Returns
+        -------
+        list of Output
+            One for each stream.
+        """
+        outputs = [Output() for _ in streams]
+        while ready := [(stream, output) for stream, output in zip(streams, outputs) if stream.chunks]:
+            chunks = min(MOST_FRAMES // self.layout.chunk + 1, *(stream.chunks for stream, _ in ready))
+            pieces = [stream.take(chunks * self.layout.chunk) for stream, _ in ready]
+            samples, valid = (torch.stack(parts) for parts in zip(*pieces))
+            states = [stream.state for stream, _ in ready]
+            state = tree_map(lambda *rows: torch.cat(rows), *states) if len(states) > 1 else states[0]
+            log_probs, valid, state = self.model.advance(samples, valid, state)
+            best, valid = log_probs.argmax(dim=-1).tolist(), valid.tolist()
+            for row, (stream, output) in enumerate(ready):
+                stream.state = tree_map(lambda tensor: tensor[row : row + 1], state)
+                stream.read([token for token, there in zip(best[row], valid[row]) if there], output)
+        for stream, output in zip(streams, outputs):
+            if stream.ended and not stream.chunks:
+                output.words += stream.decoder.flush(stream.heard)
+        return outputs
+
+
+class Stream:
+    """One stream of a `Recognizer`: `feed` it samples, `close` it; `Recognizer.run` does the rest.
+
+    Attributes
+    ----------
+    heard : int
+        Samples that came in.
+    frames : int
+        Frames that came out.
+    """
+
+    def __init__(self, recognizer):
+        self.recognizer, self.state, self.decoder = recognizer, recognizer.start, GreedyDecoder(recognizer.tokens)
+        self.lead = recognizer.layout.lead
+        self.heard, self.frames, self.taken, self.total = 0, 0, 0, None  # total: valid frames, once they are known
+        weight = recognizer.model.head.weight
+        self.buffer = weight.new_zeros(self.lead * recognizer.hop)
+
+    @property
+    def ended(self):
+        return self.total is not None
+
+    @property
+    def chunks(self):
+        """Whole chunks of frames that wait to be encoded."""
+        return len(self.buffer) // (self.recognizer.hop * self.recognizer.layout.chunk)
+
+    def feed(self, samples):
+        """Take the next samples, (n,) at 16 kHz, n >= 0.
+
+        Raises
+        ------
+        ValueError
+            If they are not finite, or have more than one axis; the stream stays as it was.
+        """
+        if self.ended:
+            raise ValueError("the stream is closed")
+        if samples.dim() != 1:
+            raise ValueError(f"samples must have one axis, not the shape {tuple(samples.shape)}")
+        if not samples.isfinite().all():
+            at = self.heard + int((~samples.isfinite()).nonzero()[0])
+            raise ValueError(f"sample {at} ({at / SAMPLE_RATE:.3f} s) is not a finite number")
+        self.buffer = torch.cat([self.buffer, samples.to(self.buffer)])
+        self.heard += len(samples)
+
+    def close(self):
+        """No more samples come: what still waits for look-ahead comes out at the next `run`."""
+        if self.ended:
+            return
+        model, chunk = self.recognizer.model, self.recognizer.layout.chunk
+        self.total = -(-self.heard // self.recognizer.hop)
+        end = self.lead + self.total + model.encoder.lookahead if self.total else 0
+        missing = (-(-end // chunk) * chunk - self.taken) * self.recognizer.hop - len(self.buffer)
+        self.buffer = torch.nn.functional.pad(self.buffer, (0, missing)) if missing > 0 else self.buffer[:0]
+
+    def take(self, frames):
+        """The next samples (frames * hop,), and which of the frames (frames,) are the stream's own."""
+        number = torch.arange(self.taken, self.taken + frames, device=self.buffer.device) - self.lead
+        self.taken += frames
+        samples, self.buffer = self.buffer.split([frames * self.recognizer.hop, len(self.buffer) - frames * self.recognizer.hop])
+        return samples, (number >= 0) & (number < self.total if self.ended else number >= 0)
+
+    def read(self, best, output):
+        """Take the best tokens of the frames that came out into the output."""
+        text, words = self.decoder.step(best, self.heard)
+        self.frames += len(best)
+        output.text += text
+        output.words += words
