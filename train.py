@@ -9,6 +9,7 @@ Run again, the same command goes on where it was stopped.
 """
 
 import dataclasses
+import math
 import sys
 import warnings
 from pathlib import Path
@@ -18,11 +19,12 @@ warnings.filterwarnings("ignore", category=UserWarning, module="speechbrain")
 
 import speechbrain as sb  # noqa: E402
 import torch  # noqa: E402
+from speech_attention.recognizer import Recognizer  # noqa: E402
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main  # noqa: E402
 
 from recipes.errors import UserError  # noqa: E402
 from recipes.LibriSpeech import checkpoint, experiment, prepare, summary  # noqa: E402
-from recipes.LibriSpeech.data import dataset  # noqa: E402
+from recipes.LibriSpeech.data import TOKENS, dataset  # noqa: E402
 from recipes.LibriSpeech.download import download  # noqa: E402
 from recipes.LibriSpeech.embedded import embedded_corpus  # noqa: E402
 from recipes.LibriSpeech.evaluate import write_utterances  # noqa: E402
@@ -166,17 +168,22 @@ def described(manifest):
 
 
 def test(brain, hparams, config, run_opts, sets, manifests):
-    """Test every test split, write `summary.json` and a file of utterances for each, print the table."""
-    folder, scores, seconds, audio_seconds = hparams["output_folder"], {}, 0.0, 0.0
+    """Test every test split, offline and streaming, write `summary.json` and files of utterances, print the table."""
+    folder, model, seconds, audio_seconds = hparams["output_folder"], hparams["model"], 0.0, 0.0
+    offline, scores, streaming = {}, {}, {}
     for split, data in sets["test"].items():
-        score, utterances, took, audio = brain.test(data)
+        score, offline[split], took, audio = brain.test(data)
         scores[split] = score.as_dict()
         seconds, audio_seconds = seconds + took, audio_seconds + audio
-        if if_main_process():
-            write_utterances(folder / f"utterances-{split}.tsv", utterances)
     if not if_main_process():
         return
-    model = hparams["model"]
+    streams = math.isfinite(model.encoder.lookahead)
+    for split, data in sets["test"].items():
+        write_utterances(folder / f"utterances-{split}.tsv", offline[split])
+        if streams:
+            score, utterances, different = brain.test_streaming(data, offline[split])
+            streaming[split] = {**score.as_dict(), "different": different}
+            write_utterances(folder / f"utterances-{split}-streaming.tsv", utterances)
     result = {
         "experiment": hparams["name"],
         **{key: config[key]["class"].rpartition(".")[2] for key in ("attention", "block", "objective")},
@@ -184,11 +191,15 @@ def test(brain, hparams, config, run_opts, sets, manifests):
         "seed": hparams["seed"],
         "debug": run_opts.debug,
         "wer": scores,
+        "wer_streaming": streaming if streams else None,
         "dev_wer": brain.checkpointer.find_checkpoint(min_key="WER").meta["WER"],
         "latency": model.latency(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "speed": {"test_real_time_factor": seconds / audio_seconds, "device": str(brain.device)},
-        "memory": {"peak_mib": summary.peak_memory_mib(brain.device)},
+        "memory": {
+            "peak_mib": summary.peak_memory_mib(brain.device),
+            "state_bytes": Recognizer(model, TOKENS).state_bytes if streams else None,
+        },
         "data": {
             "codec": hparams["codec"] if hparams["data_folder"] else "synthetic (espeak-ng), FLAC",
             "splits": {name: hparams[f"{name}_splits"] for name in ("train", "dev", "test")},

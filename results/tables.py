@@ -34,6 +34,7 @@ def measured(folder=ROOT / "results" / "measured"):
                 "attention": f"{run['attention']}{options}",
                 "look-ahead of the stack": "utterance" if ms is None else f"{ms / 1000:.2f} s",
                 "WER % [95 % interval]": f"{score['wer']:.1f} [{score['low']:.1f}, {score['high']:.1f}]",
+                "WER % streaming (texts that differ)": streaming(run, test),
                 "block": run["block"].removesuffix("Block"),
                 "parameters": f"{run['parameters'] / 1e6:.2f} M",
                 "training data": f"{hours:.1f} h, {run['data']['codec']}",
@@ -42,6 +43,16 @@ def measured(folder=ROOT / "results" / "measured"):
             rows.append((test, -(float("inf") if ms is None else ms), path.stem, row))
     rows = [row for *_, row in sorted(rows, key=lambda entry: entry[:3])]
     return markdown(rows) if rows else "No run is committed yet."
+
+
+def streaming(run, test):
+    """The cell of the streaming WER."""
+    if run["latency"]["attention_ms"] is None:
+        return "no streaming form"
+    if "wer_streaming" not in run:
+        return "missing"
+    score = run["wer_streaming"][test]
+    return f"{score['wer']:.1f} ({len(score['different'])} of {score['utterances']})"
 
 
 def default_run(path=ROOT / "results" / "measured" / "llsa-mini-embedded-seed1.json"):

@@ -4,12 +4,14 @@ import time
 
 import speechbrain as sb
 from speech_attention.front_end import SAMPLE_RATE
+from speech_attention.recognizer import Recognizer
 from speech_attention.streaming import length_mask
 from torch.nn import functional as F
 
 from .brain import StageBrain
 from .data import TOKENS, absolute_lengths
 from .evaluate import greedy_words, score
+from .stream import random_hops, stream_words
 
 
 class FinetuneBrain(StageBrain):
@@ -76,3 +78,27 @@ class FinetuneBrain(StageBrain):
         """
         self.evaluate(self.eval_loader(data), min_key="WER")
         return self.score, self.utterances, self.seconds, self.audio_seconds
+
+    def test_streaming(self, data, offline):
+        """WER of the same checkpoint, fed in random hops through the streaming system (call it after `test`).
+
+        Arguments
+        ---------
+        data : DynamicItemDataset
+        offline : list of Utterance
+            As `test` gave them for `data`.
+
+        Returns
+        -------
+        score : Score
+        utterances : list of Utterance
+        different : list of str
+            Ids of the utterances whose text is not that of the offline test.
+        """
+        recognizer = Recognizer(self.checkpointer.recoverables["model"], TOKENS)
+        references = {utterance.id: utterance.reference for utterance in offline}
+        data = data.filtered_sorted(key_test={"id": references.__contains__})
+        with self.evaluation_ctx:
+            words = stream_words(recognizer, data, random_hops(self.hparams.seed), self.hparams.eval_batch_size)
+        streaming, utterances = score(references, words)
+        return streaming, utterances, [u.id for u, v in zip(utterances, offline) if u.hypothesis != v.hypothesis]

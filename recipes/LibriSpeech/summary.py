@@ -157,6 +157,7 @@ def summary_rows(summary):
     >>> rows = summary_rows({
     ...     "experiment": "llsa", "attention": "LLSA", "scale": "mini", "parameters": 1234567,
     ...     "wer": {"test-clean": {"wer": 5.84, "low": 5.51, "high": 6.2}},
+    ...     "wer_streaming": {"test-clean": {"wer": 5.84, "different": []}},
     ...     "latency": {"attention_ms": 160.0, "total_ms": 200.0}, "time_s": {"pretrain": 60.0, "test": 30.0},
     ... })
     >>> rows[0]["test"], rows[0]["WER % [95 %]"], rows[0]["attention latency (ms)"], rows[0]["time (min)"]
@@ -173,6 +174,7 @@ def summary_rows(summary):
             "scale": summary["scale"],
             "test": test,
             "WER % [95 %]": f"{score['wer']:.2f} [{score['low']:.2f}, {score['high']:.2f}]",
+            **_streaming_columns(summary["wer_streaming"], test),
             "attention latency (ms)": latency["attention_ms"],
             "total latency (ms)": latency["total_ms"],
             "parameters (M)": summary["parameters"] / 1e6,
@@ -180,6 +182,13 @@ def summary_rows(summary):
         }
         for test, score in summary["wer"].items()
     ]
+
+
+def _streaming_columns(streaming, test):
+    """WER streaming, and in how many utterances the text is not the offline one."""
+    score = streaming[test] if streaming else {"wer": None, "different": None}
+    different = score["different"] if score["different"] is None else len(score["different"])
+    return {"WER % streaming": score["wer"], "utterances that differ": different}
 
 
 def table(rows):

@@ -20,6 +20,7 @@ SUMMARY = {
         "test-clean": {"wer": 5.84, "low": 5.5, "high": 6.204},
         "test-other": {"wer": 15.0, "low": 14.25, "high": 16.0},
     },
+    "wer_streaming": {"test-clean": {"wer": 5.84, "different": []}, "test-other": {"wer": 15.1, "different": ["a", "b"]}},
     "latency": {"attention_ms": 160.0, "total_ms": 200.0},
     "parameters": 1234567,
     "time_s": {"pretrain": 60.0, "finetune": 90.0, "test": 30.0},
@@ -180,12 +181,20 @@ def test_one_row_per_test_set():
         "scale": "mini",
         "test": "test-clean",
         "WER % [95 %]": "5.84 [5.50, 6.20]",
+        "WER % streaming": 5.84,
+        "utterances that differ": 0,
         "attention latency (ms)": 160.0,
         "total latency (ms)": 200.0,
         "parameters (M)": 1.234567,
         "time (min)": 3.0,
     }
     assert (second["test"], second["WER % [95 %]"]) == ("test-other", "15.00 [14.25, 16.00]")
+    assert second["utterances that differ"] == 2
+
+
+def test_no_streaming_form_is_no_number():
+    rows = summary.summary_rows({**SUMMARY, "wer_streaming": None})
+    assert {(row["WER % streaming"], row["utterances that differ"]) for row in rows} == {(None, None)}
 
 
 def test_latency_of_the_whole_utterance_is_said_in_words():

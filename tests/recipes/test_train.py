@@ -26,6 +26,11 @@ def test_debug_run_of_every_attention(tree, tmp_path, attention):
     assert summary["attention"] == attention.upper() and summary["debug"]
     frames = {"aa": None, "maa": 8, "sa": 8, "llsa": 4}[attention]  # 2 layers of 4 frames, or 4 in all
     assert summary["latency"]["declared_frames"] == summary["latency"]["measured_frames"] == frames
+    if attention == "aa":
+        assert summary["wer_streaming"] is None
+    else:
+        assert summary["wer_streaming"]["test-c"] == {**summary["wer"]["test-c"], "different": []}
+        assert summary["memory"]["state_bytes"] > 0
 
 
 @pytest.mark.parametrize("scale", ["small", "base"])
