@@ -1,9 +1,9 @@
-"""Transformer and Conformer blocks around any attention factory."""
+"""Transformer, Conformer and Branchformer blocks around any attention factory."""
 
 import torch
 from torch import nn
 
-from .convolution import Convolution
+from .convolution import Convolution, GatedConvolution
 
 
 class FeedForward(nn.Sequential):
@@ -16,16 +16,16 @@ class FeedForward(nn.Sequential):
         )  # fmt: skip
 
 
-class TransformerBlock(nn.Module):
-    """Pre-norm Transformer block.
+class Block(nn.Module):
+    """What all blocks share: a norm, an attention, and the layout of the stack.
 
     The first block of a stack turns (batch, time, dim) into (batch, groups, frames, dim), after the projections, so that
     these are shared by a frame's revisions; the last one computes the final frames only. Both are exact.
 
     Arguments
     ---------
-    dim, ffn_dim : int
-        Widths of the frames and of the feed-forward layer.
+    dim : int
+        Width of the frames.
     attention : callable
         Factory called as `attention(dim=dim)`.
     dropout : float
@@ -33,13 +33,17 @@ class TransformerBlock(nn.Module):
         The block's place in its stack.
     """
 
-    def __init__(self, dim, ffn_dim, attention, dropout=0.0, first=True, last=True):
+    def __init__(self, dim, attention, dropout, first, last):
         super().__init__()
         self.dim, self.first, self.last = dim, first, last
         self.norm = nn.LayerNorm(dim)
         self.attention = attention(dim=dim)
-        self.feed_forward = FeedForward(dim, ffn_dim, nn.GELU(), dropout)
         self.dropout = nn.Dropout(dropout)
+
+    @property
+    def lookahead(self):
+        """Frames of look-ahead that this block adds to its stack."""
+        return self.attention.layer_lookahead
 
     def forward(self, x, valid, table, state=None):
         """Run the block.
@@ -50,8 +54,8 @@ class TransformerBlock(nn.Module):
             (batch, time, dim) for the first block, else (batch, groups, frames, dim).
         valid : torch.Tensor
             Like x without dim, bool.
-        table : torch.Tensor
-            Rotary table of the frames of x, without batch.
+        table : torch.Tensor or None
+            What the attention made of the frames' positions, see `Mixer.table`.
         state : dict or None
             None: these are all the frames there are. Otherwise of `initial_state` or of the last call, whose frames came
             just before; then frames come out `attention.layer_lookahead` later.
@@ -61,24 +65,24 @@ class TransformerBlock(nn.Module):
         x, valid, state
             (batch, groups, frames, dim), (batch, groups, frames), of the final frames only for the last block.
         """
-        state = dict(state or {})
-        x, valid = self.mix_attention(x, valid, table, state)
-        return x + self.feed_forward(x), valid, state
+        raise NotImplementedError
 
-    def mix_attention(self, x, valid, table, state):
-        """x + attention, in the layout of the stack; takes and leaves its part of the state."""
+    def mix(self, x, valid, table, state):
+        """The attention's part: x in the layout of the stack, what the attention adds to it, and which frames there are.
+
+        Takes and leaves its part of the state.
+        """
         layout = self.attention.layout
-        q, k, v = self.attention.project(self.norm(x), table)
+        parts = self.attention.project(self.norm(x), table)
         if self.first:
-            x, valid, q, k, v = (layout.expand(t) for t in (x, valid, q, k, v))
+            x, valid, *parts = (layout.expand(t) for t in (x, valid, *parts))
         if self.last:
-            x, q = x[:, :, : layout.chunk], q[:, :, : layout.chunk]
+            x = x[:, :, : layout.chunk]
         if "residual" in state:  # frames leave the attention late: so must those beside it
             residual = torch.cat([state["residual"], x], dim=1)
             x, state["residual"] = residual[:, : x.size(1)], residual[:, x.size(1) :]
-        y, valid, state["attention"] = self.attention.mix(q, k, v, valid, state.get("attention"))
-        x = x + self.dropout(self.attention.output(y.flatten(-2)))
-        return x, valid[:, :, : x.size(2)]
+        y, valid, state["attention"] = self.attention.mix(*parts, valid=valid, state=state.get("attention"), final=self.last)
+        return x, self.dropout(self.attention.finish(y)), valid[:, :, : x.size(2)]
 
     def initial_state(self, batch_size):
         """State before the first frame, a dict of tensors (nested)."""
@@ -88,19 +92,56 @@ class TransformerBlock(nn.Module):
         return state
 
 
-class ConformerBlock(TransformerBlock):
+class TransformerBlock(Block):
+    """Pre-norm Transformer block.
+
+    Arguments
+    ---------
+    ffn_dim : int
+        Width of the feed-forward layer.
+    dim, attention, dropout, first, last
+        See `Block`.
+    """
+
+    def __init__(self, dim, ffn_dim, attention, dropout=0.0, first=True, last=True):
+        super().__init__(dim, attention, dropout, first, last)
+        self.feed_forward = FeedForward(dim, ffn_dim, nn.GELU(), dropout)
+
+    def forward(self, x, valid, table, state=None):
+        """See `Block.forward`."""
+        state = dict(state or {})
+        x, y, valid = self.mix(x, valid, table, state)
+        x = x + y
+        return x + self.feed_forward(x), valid, state
+
+
+class ConvolutionalBlock(Block):
+    """A block with a convolution over time beside its attention; `convolution` is a `DepthwiseConvolution`."""
+
+    @property
+    def lookahead(self):
+        return super().lookahead + self.convolution.lookahead
+
+    def initial_state(self, batch_size):
+        convolution = self.convolution.initial_state(batch_size)
+        return {**super().initial_state(batch_size), "convolution": convolution}
+
+
+class ConformerBlock(ConvolutionalBlock):
     """Half feed-forward, attention, convolution, half feed-forward, norm (Gulati et al., arXiv 2005.08100).
 
     Arguments
     ---------
+    ffn_dim : int
+        Width of the feed-forward layers.
     kernel_size : int
-        Taps of the convolution, odd; causal where the attention streams, see `Convolution`.
-    dim, ffn_dim, attention, dropout, first, last
-        See `TransformerBlock`.
+        Taps of the convolution, odd; causal where the attention streams, see `DepthwiseConvolution`.
+    dim, attention, dropout, first, last
+        See `Block`.
     """
 
     def __init__(self, dim, ffn_dim, attention, kernel_size=15, dropout=0.0, first=True, last=True):
-        super().__init__(dim, ffn_dim, attention, dropout, first, last)
+        super().__init__(dim, attention, dropout, first, last)
         self.enter = FeedForward(dim, ffn_dim, nn.SiLU(), dropout)
         self.feed_forward = FeedForward(dim, ffn_dim, nn.SiLU(), dropout)
         self.norm_convolution = nn.LayerNorm(dim)
@@ -108,13 +149,37 @@ class ConformerBlock(TransformerBlock):
         self.leave = nn.LayerNorm(dim)
 
     def forward(self, x, valid, table, state=None):
-        """See `TransformerBlock.forward`."""
+        """See `Block.forward`."""
         state = dict(state or {})
-        x, valid = self.mix_attention(x + 0.5 * self.enter(x), valid, table, state)
+        x, y, valid = self.mix(x + 0.5 * self.enter(x), valid, table, state)
+        x = x + y
         y, state["convolution"] = self.convolution(self.norm_convolution(x), valid, state.get("convolution"))
         x = x + y
         return self.leave(x + 0.5 * self.feed_forward(x)), valid, state
 
-    def initial_state(self, batch_size):
-        convolution = self.convolution.initial_state(batch_size)
-        return {**super().initial_state(batch_size), "convolution": convolution}
+
+class BranchformerBlock(ConvolutionalBlock):
+    """Attention beside a convolutional MLP, merged by a linear layer (Peng et al., arXiv 2207.02971).
+
+    Arguments
+    ---------
+    ffn_dim : int
+        Width of the convolutional MLP, even.
+    kernel_size : int
+        Taps of its convolution, odd; causal where the attention streams, see `DepthwiseConvolution`.
+    dim, attention, dropout, first, last
+        See `Block`.
+    """
+
+    def __init__(self, dim, ffn_dim, attention, kernel_size=31, dropout=0.0, first=True, last=True):
+        super().__init__(dim, attention, dropout, first, last)
+        self.norm_convolution = nn.LayerNorm(dim)
+        self.convolution = GatedConvolution(dim, ffn_dim, kernel_size, self.attention, dropout)
+        self.merge = nn.Linear(2 * dim, dim)
+
+    def forward(self, x, valid, table, state=None):
+        """See `Block.forward`."""
+        state = dict(state or {})
+        x, y, valid = self.mix(x, valid, table, state)
+        local, state["convolution"] = self.convolution(self.norm_convolution(x), valid, state.get("convolution"))
+        return x + self.dropout(self.merge(torch.cat([y, local], dim=-1))), valid, state

@@ -1,4 +1,4 @@
-"""The convolution module of a Conformer, causal wherever the attention streams."""
+"""Convolution over time in a Conformer and in a Branchformer, causal wherever the attention streams."""
 
 import math
 
@@ -7,57 +7,46 @@ from torch import nn
 from torch.nn import functional as F
 
 
-class Convolution(nn.Module):
-    """Pointwise, gate, depthwise over time, norm, pointwise (Gulati et al., arXiv 2005.08100), with LayerNorm.
+class DepthwiseConvolution(nn.Module):
+    """One filter over time for each channel; its hosts are below.
 
     A frame reads the `kernel_size - 1` frames before it: final frames before its group (history) and, inside the group,
     the local frames before it, at their true distances; so in LLSA it adds no look-ahead. Where the attention reads the
-    whole utterance the kernel is centred instead. Frames that are not valid are zeros at the depthwise input, so padding
-    is invisible.
+    whole utterance the kernel is centred instead. Frames that are not valid are zeros, so padding is invisible.
 
     Arguments
     ---------
-    dim : int
-        Width of the frames.
+    channels : int
     kernel_size : int
         Taps, odd.
-    attention : Attention
+    attention : Mixer
         Whose `layout` and `layer_lookahead` the convolution follows.
-    dropout : float
-
-    Example
-    -------
-    >>> from speech_attention.attention import SA
-    >>> convolution = Convolution(8, 3, SA(dim=8, num_heads=2, left_context=4, lookahead=1))
-    >>> convolution(torch.rand(1, 5, 1, 8), torch.ones(1, 5, 1, dtype=torch.bool))[0].shape
-    torch.Size([1, 5, 1, 8])
     """
 
-    def __init__(self, dim, kernel_size, attention, dropout=0.0):
+    def __init__(self, channels, kernel_size, attention):
         super().__init__()
         if kernel_size % 2 == 0 or kernel_size < 3:
             raise ValueError(f"kernel_size={kernel_size} must be odd and at least 3")
         self.kernel_size, self.layout = kernel_size, attention.layout
         self.centred = math.isinf(attention.layer_lookahead)
-        self.enter = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GLU(dim=-1))
-        self.weight = nn.Parameter(torch.empty(dim, kernel_size).uniform_(-1, 1) / kernel_size**0.5)
-        self.leave = nn.Sequential(nn.LayerNorm(dim), nn.SiLU(), nn.Linear(dim, dim), nn.Dropout(dropout))
+        self.lookahead = math.inf if self.centred else 0  # frames; infinite where there is no streaming form
+        self.weight = nn.Parameter(torch.empty(channels, kernel_size).uniform_(-1, 1) / kernel_size**0.5)
 
-    def forward(self, x, valid, state=None):
-        """x (batch, groups, frames, dim), valid (batch, groups, frames) -> y like x, state; see `Attention.mix`.
+    def depthwise(self, x, valid, state=None):
+        """x (batch, groups, frames, channels), valid (batch, groups, frames) -> y like x, state; see `Mixer.mix`.
 
         Only the first frames of each group may be given: no frame reads a local frame after it.
         """
-        x = self.enter(x).masked_fill(~valid[..., None], 0.0)
+        x = x.masked_fill(~valid[..., None], 0.0)
         if self.centred:
             taps = self.kernel_size // 2
             y = F.conv1d(x.squeeze(2).mT, self.weight[:, None], padding=taps, groups=x.size(-1)).mT.unsqueeze(2)
-            return self.leave(y), None
+            return y, None
         if state is None:  # nothing before
             state = self.initial_state(x.size(0))
-        final = torch.cat([state.to(x.dtype), x[:, :, : self.layout.chunk].flatten(1, 2)], dim=1)  # (batch, time, dim)
+        final = torch.cat([state.to(x.dtype), x[:, :, : self.layout.chunk].flatten(1, 2)], dim=1)  # (batch, time, channels)
         y = self._history(final, x.size(1), x.size(2)) + self._local(x)
-        return self.leave(y), final[:, x.size(1) * self.layout.chunk :]
+        return y, final[:, x.size(1) * self.layout.chunk :]
 
     def _history(self, final, groups, frames):
         """The taps that reach before the group: one convolution over the final frames, `frames` outputs per group."""
@@ -80,5 +69,64 @@ class Convolution(nn.Module):
         return y[:, :, list(offsets)] if len(offsets) < span else y
 
     def initial_state(self, batch_size):
-        """(batch, kernel_size - 1, dim) zeros: the last final frames at the depthwise input."""
+        """(batch, kernel_size - 1, channels) zeros: the last final frames at the depthwise input."""
         return self.weight.new_zeros(batch_size, self.kernel_size - 1, self.weight.size(0))
+
+
+class Convolution(DepthwiseConvolution):
+    """Pointwise, gate, depthwise over time, norm, pointwise (Gulati et al., arXiv 2005.08100), with LayerNorm.
+
+    Arguments
+    ---------
+    dim : int
+        Width of the frames.
+    kernel_size, attention
+        See `DepthwiseConvolution`.
+    dropout : float
+
+    Example
+    -------
+    >>> from speech_attention.attention import SA
+    >>> convolution = Convolution(8, 3, SA(dim=8, num_heads=2, left_context=4, lookahead=1))
+    >>> convolution(torch.rand(1, 5, 1, 8), torch.ones(1, 5, 1, dtype=torch.bool))[0].shape
+    torch.Size([1, 5, 1, 8])
+    """
+
+    def __init__(self, dim, kernel_size, attention, dropout=0.0):
+        super().__init__(dim, kernel_size, attention)
+        self.enter = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GLU(dim=-1))
+        self.leave = nn.Sequential(nn.LayerNorm(dim), nn.SiLU(), nn.Linear(dim, dim), nn.Dropout(dropout))
+
+    def forward(self, x, valid, state=None):
+        """See `DepthwiseConvolution.depthwise`."""
+        y, state = self.depthwise(self.enter(x), valid, state)
+        return self.leave(y), state
+
+
+class GatedConvolution(DepthwiseConvolution):
+    """A Branchformer's convolutional MLP: widen, halve, one half gates the other after its convolution, narrow (Peng et
+    al., arXiv 2207.02971).
+
+    Arguments
+    ---------
+    dim, width : int
+        Width of the frames, and of the MLP (even).
+    kernel_size, attention
+        See `DepthwiseConvolution`.
+    dropout : float
+    """
+
+    def __init__(self, dim, width, kernel_size, attention, dropout=0.0):
+        if width % 2:
+            raise ValueError(f"ffn_dim={width} must be even: one half gates the other")
+        super().__init__(width // 2, kernel_size, attention)
+        self.enter = nn.Sequential(nn.Linear(dim, width), nn.GELU())
+        self.norm = nn.LayerNorm(width // 2)
+        self.bias = nn.Parameter(torch.ones(width // 2))  # the gate begins open
+        self.leave = nn.Sequential(nn.Dropout(dropout), nn.Linear(width // 2, dim))
+
+    def forward(self, x, valid, state=None):
+        """See `DepthwiseConvolution.depthwise`."""
+        x, gate = self.enter(x).chunk(2, dim=-1)
+        gate, state = self.depthwise(self.norm(gate), valid, state)
+        return self.leave(x * (gate + self.bias)), state

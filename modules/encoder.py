@@ -4,7 +4,6 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention.base import rotary
 from .streaming import Streaming, length_mask
 
 
@@ -82,9 +81,8 @@ class Encoder(Streaming):
         Returns the frames (batch, frames, dim), which of them there are (batch, frames), and the states.
         """
         x = x.masked_fill(~valid[..., None], 0.0)
-        attention = self.blocks[0].attention
         positions = position[:, None] + torch.arange(x.size(1), device=x.device)
-        table = rotary(positions, attention.head_dim)  # (batch or 1, time, 2, head_dim / 2)
+        table = self.blocks[0].attention.table(positions)
         states = states or [None] * len(self.blocks)
         after = []
         for i, block in enumerate(self.blocks):
@@ -93,7 +91,7 @@ class Encoder(Streaming):
             else:
                 x, valid, state = block(x, valid, table, states[i])
             after.append(state)
-            if i == 0:
+            if i == 0 and table is not None:
                 table = self.layout.expand(table)
         return self.norm(x.flatten(1, 2)), valid.flatten(1, 2), after
 

@@ -96,11 +96,62 @@ def attend(q, k, v, mask):
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None]).transpose(1, 2)
 
 
-class Attention(nn.Module):
-    """Base of all attentions. A subclass says which keys a query sees, in `mix`.
+class Mixer(nn.Module):
+    """What mixes the frames of a block: an attention, or what stands in its place. Blocks and encoder know only this.
 
     Invariant: `mix` over any split of the frames, each call given the state that the last one returned, gives the
     outputs of one `mix` over all frames with `state=None`, delayed by `layer_lookahead` frames.
+    """
+
+    layout = Layout()
+    layer_lookahead = 0
+    """Frames of look-ahead that *each layer* adds to its stack: R for SA and MAA, 0 for LLSA, infinity for AA."""
+
+    def table(self, positions):
+        """What `project` must know of the frames at `positions` (batch, time), (batch, time, ..); None: nothing."""
+        return None
+
+    def project(self, x, table):
+        """The tensors (batch, .., *) that `mix` takes, of frames x (batch, .., dim); position-wise."""
+        raise NotImplementedError
+
+    def mix(self, *parts, valid, state=None, final=False):
+        """Mix the frames.
+
+        Arguments
+        ---------
+        parts : torch.Tensor
+            (batch, groups, frames, *) each, of `project`.
+        valid : torch.Tensor
+            (batch, groups, frames), bool: False where there is no such frame (padding, before the start, after the end).
+        state : dict or None
+            None: these are all the frames there are. Otherwise what the last call returned.
+        final : bool
+            Only the final frames of each group are asked for.
+
+        Returns
+        -------
+        y : torch.Tensor
+            (batch, groups, frames or final frames, *).
+        valid : torch.Tensor
+            (batch, groups, frames), of the frames that y is about.
+        state : dict or None
+        """
+        raise NotImplementedError
+
+    def finish(self, y):
+        """(batch, .., *) of `mix` -> (batch, .., dim); position-wise."""
+        return y
+
+    def initial_state(self, batch_size):
+        """State before the first frame: a dict of tensors of fixed shapes, or ValueError if there is no streaming form."""
+        raise NotImplementedError
+
+
+class Attention(Mixer):
+    """Base of all attentions. A subclass says which keys a query sees, in `mix`.
+
+    `mix` takes q, k and v, (batch, groups, frames, heads, head_dim) each.
 
     Arguments
     ---------
@@ -112,10 +163,6 @@ class Attention(nn.Module):
         Rotary positions; without them attention knows order only through its window.
     """
 
-    layout = Layout()
-    layer_lookahead = 0
-    """Frames of look-ahead that *each layer* adds to its stack: R for SA and MAA, 0 for LLSA, infinity for AA."""
-
     def __init__(self, dim, num_heads, positions=True):
         super().__init__()
         if num_heads < 1 or dim < 1 or dim % num_heads or (dim // num_heads) % 2:
@@ -124,38 +171,16 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.output = nn.Linear(dim, dim)
 
+    def table(self, positions):
+        return rotary(positions, self.head_dim) if self.positions else None
+
     def project(self, x, table):
-        """Queries, keys and values of frames x (batch, .., dim), each (batch, .., heads, head_dim); position-wise."""
+        """Queries, keys and values of frames x (batch, .., dim), each (batch, .., heads, head_dim)."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(-3)
         return (rotate(q, table), rotate(k, table), v) if self.positions else (q, k, v)
 
-    def mix(self, q, k, v, valid, state=None):
-        """Attention proper.
-
-        Arguments
-        ---------
-        q : torch.Tensor
-            (batch, groups, queries, heads, head_dim); the queries are the first frames of each group, or all.
-        k, v : torch.Tensor
-            (batch, groups, frames, heads, head_dim).
-        valid : torch.Tensor
-            (batch, groups, frames), bool: False where there is no such frame (padding, before the start, after the end).
-        state : dict or None
-            None: these are all the frames there are. Otherwise what the last call returned.
-
-        Returns
-        -------
-        y : torch.Tensor
-            (batch, groups, queries, heads, head_dim).
-        valid : torch.Tensor
-            (batch, groups, frames), of the frames that y is about.
-        state : dict or None
-        """
-        raise NotImplementedError
-
-    def initial_state(self, batch_size):
-        """State before the first frame: a dict of tensors of fixed shapes, or ValueError if the attention cannot stream."""
-        raise NotImplementedError
+    def finish(self, y):
+        return self.output(y.flatten(-2))
 
     def _cache(self, batch_size, frames):
         """Keys, values and validity of `frames` frames that are not there."""

@@ -40,7 +40,7 @@ class LLSA(Attention):
     -------
     >>> attention = LLSA(dim=8, num_heads=2, left_context=16, lookahead=2, positions=False)
     >>> q, k, v = attention.project(torch.rand(1, 5, 3, 8), None)  # 5 frames, each with itself and 2 frames after it
-    >>> attention.mix(q, k, v, torch.ones(1, 5, 3, dtype=torch.bool))[0].shape
+    >>> attention.mix(q, k, v, valid=torch.ones(1, 5, 3, dtype=torch.bool))[0].shape
     torch.Size([1, 5, 3, 2, 4])
     """
 
@@ -56,8 +56,10 @@ class LLSA(Attention):
         self.left_context = left_context
         self.layout = Layout(chunk, (*range(chunk), *(chunk - 1 + lag for lag in revisions[1:])))
 
-    def mix(self, q, k, v, valid, state=None):
+    def mix(self, q, k, v, *, valid, state=None, final=False):
         chunk, left, (batch, groups, frames) = self.layout.chunk, self.left_context, valid.shape
+        if final:
+            q = q[:, :, :chunk]
         if state is None:  # nothing before
             state = self.initial_state(batch)
         final = {"k": k[:, :, :chunk], "v": v[:, :, :chunk], "valid": valid[:, :, :chunk]}

@@ -14,7 +14,7 @@ class MAA(WindowedAttention):
     >>> import torch
     >>> attention = MAA(dim=8, num_heads=2, left_context=3, lookahead=1, positions=False)
     >>> q, k, v = attention.project(torch.rand(1, 5, 1, 8), None)
-    >>> attention.mix(q, k, v, torch.ones(1, 5, 1, dtype=torch.bool))[0].shape
+    >>> attention.mix(q, k, v, valid=torch.ones(1, 5, 1, dtype=torch.bool))[0].shape
     torch.Size([1, 5, 1, 2, 4])
     """
 

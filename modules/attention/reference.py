@@ -8,9 +8,11 @@ import math
 
 import torch
 
+from ..convolution import GatedConvolution
 from .aa import AA
 from .base import rotary
 from .llsa import LLSA
+from .summary_mixing import SummaryMixing
 
 
 def visible(attention, query, frames):
@@ -29,8 +31,12 @@ def visible(attention, query, frames):
     list of tuple of int
     """
     s = frames[query]
-    if isinstance(attention, AA):
+    if isinstance(attention, AA) or (isinstance(attention, SummaryMixing) and attention.layer_lookahead):
         return list(frames)
+    if isinstance(attention, SummaryMixing):
+        start = query[0] * attention.layout.chunk
+        left = start if attention.past is None else attention.past * attention.layout.chunk
+        return [key for key, t in frames.items() if start - left <= t < start + attention.layout.chunk]
     if not isinstance(attention, LLSA):
         return [key for key, t in frames.items() if s - attention.left_context <= t <= s + attention.layer_lookahead]
     group, chunk = query[0], attention.layout.chunk
@@ -44,6 +50,8 @@ def visible(attention, query, frames):
 
 def reference_attention(attention, x, frames):
     """y_s = sum over the visible keys of softmax(q_s . k / sqrt(d)) v, for x a dict (group, version) -> (dim,)."""
+    if isinstance(attention, SummaryMixing):
+        return reference_summary_mixing(attention, x, frames)
     q, k, v = {}, {}, {}
     for key, vector in x.items():
         table = rotary(torch.tensor(frames[key]), attention.head_dim)
@@ -58,11 +66,24 @@ def reference_attention(attention, x, frames):
     return y
 
 
-def reference_convolution(convolution, x, frames):
-    """y_s = leave(sum over taps of weight[distance] * enter(x_{s - distance})), past frames final, local ones the group's."""
-    inputs = {key: convolution.enter(vector) for key, vector in x.items()}
-    chunk = convolution.layout.chunk
+def reference_summary_mixing(mixing, x, frames):
+    """y_t = c([f(x_t); mean of s(x_m) over the visible frames]); for `lite` that mean alone."""
     y = {}
+    for key in x:
+        seen = visible(mixing, key, frames)
+        mean = sum(mixing.s(x[other]) for other in seen) / len(seen)
+        if mixing.lite:
+            y[key] = mean
+            continue
+        weight = torch.cat([mixing.c_f.weight, mixing.c_s.weight], dim=1)  # c, one linear layer over the concatenation
+        joined = torch.cat([mixing.norm_f(mixing.f(x[key])), mixing.norm_s(mean)])
+        y[key] = torch.nn.functional.gelu(weight @ joined + mixing.c_f.bias)
+    return y
+
+
+def reference_depthwise(convolution, inputs, frames):
+    """y_s = sum over taps of weight[distance] * inputs[s - distance], past frames final, local ones the group's."""
+    chunk, y = convolution.layout.chunk, {}
     for (group, version), vector in inputs.items():
         total = torch.zeros_like(vector)
         for tap in range(convolution.kernel_size):
@@ -71,8 +92,19 @@ def reference_convolution(convolution, x, frames):
             for (g, other), at in frames.items():
                 if at == t and g == home and (g == group or other < chunk):
                     total = total + convolution.weight[:, tap if not convolution.centred else -1 - tap] * inputs[g, other]
-        y[group, version] = convolution.leave(total)
+        y[group, version] = total
     return y
+
+
+def reference_convolution(convolution, x, frames):
+    """A Conformer's convolution module, or a Branchformer's."""
+    inputs = {key: convolution.enter(vector) for key, vector in x.items()}
+    if not isinstance(convolution, GatedConvolution):
+        y = reference_depthwise(convolution, inputs, frames)
+        return {key: convolution.leave(vector) for key, vector in y.items()}
+    half = len(convolution.bias)
+    y = reference_depthwise(convolution, {key: convolution.norm(vector[half:]) for key, vector in inputs.items()}, frames)
+    return {key: convolution.leave(inputs[key][:half] * (y[key] + convolution.bias)) for key in y}
 
 
 def reference_encoder(encoder, x):
@@ -95,6 +127,11 @@ def reference_encoder(encoder, x):
         if hasattr(block, "enter"):
             h = {key: vector + 0.5 * block.enter(vector) for key, vector in h.items()}
         y = reference_attention(block.attention, {key: block.norm(vector) for key, vector in h.items()}, frames)
+        if hasattr(block, "merge"):
+            normed = {key: block.norm_convolution(vector) for key, vector in h.items()}
+            local = reference_convolution(block.convolution, normed, frames)
+            h = {key: vector + block.merge(torch.cat([y[key], local[key]])) for key, vector in h.items()}
+            continue
         h = {key: vector + y[key] for key, vector in h.items()}
         if hasattr(block, "convolution"):
             normed = {key: block.norm_convolution(vector) for key, vector in h.items()}

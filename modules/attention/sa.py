@@ -21,7 +21,7 @@ class SA(WindowedAttention):
     >>> import torch
     >>> attention = SA(dim=8, num_heads=2, left_context=3, lookahead=1, positions=False)
     >>> q, k, v = attention.project(torch.rand(1, 500, 1, 8), None)
-    >>> attention.mix(q, k, v, torch.ones(1, 500, 1, dtype=torch.bool))[0].shape
+    >>> attention.mix(q, k, v, valid=torch.ones(1, 500, 1, dtype=torch.bool))[0].shape
     torch.Size([1, 500, 1, 2, 4])
     """
 

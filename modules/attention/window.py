@@ -28,7 +28,7 @@ class WindowedAttention(Attention):
             raise ValueError(f"left_context={left_context} and lookahead={lookahead} must be 0 or more frames")
         self.left_context, self.layer_lookahead = left_context, lookahead
 
-    def mix(self, q, k, v, valid, state=None):
+    def mix(self, q, k, v, *, valid, state=None, final=False):
         q, k, v, valid = (t.squeeze(2) for t in (q, k, v, valid))  # (batch, time, ..): groups of one frame
         left, right, time = self.left_context, self.layer_lookahead, q.size(1)
         if state is None:  # nothing before, nothing after

@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 import torch
-from speech_attention.attention import AA, LLSA, MAA, SA
-from speech_attention.blocks import ConformerBlock, TransformerBlock
+from speech_attention.attention import AA, LLSA, MAA, SA, SummaryMixing
+from speech_attention.blocks import BranchformerBlock, ConformerBlock, TransformerBlock
 from speech_attention.encoder import Encoder
 from speech_attention.front_end import FbankFrontEnd, WaveformFrontEnd
 from speech_attention.model import CTCModel
@@ -52,6 +52,12 @@ ATTENTIONS = {
     "LLSA-chunk2-revisions": Case(
         LLSA, {"left_context": 7, "lookahead": 4, "chunk": 2, "revisions": [0, 1, 4]}, once=4, chunk=2
     ),
+    "Summary": Case(SummaryMixing, {"norm": True}, each=math.inf),
+    "Summary-chunk3": Case(SummaryMixing, {"chunk": 3}, chunk=3),
+    "Summary-cumulative": Case(SummaryMixing, {"chunk": 1}),
+    "Summary-past4": Case(SummaryMixing, {"chunk": 2, "left_context": 4, "norm": True}, chunk=2),
+    "Summary-lite": Case(SummaryMixing, {"lite": True}, each=math.inf),
+    "Summary-lite-chunk3": Case(SummaryMixing, {"chunk": 3, "lite": True}, chunk=3),
 }
 EDGES = {  # windows at their limits
     "MAA-past0": Case(MAA, {"left_context": 0, "lookahead": 2}, each=2),
@@ -62,9 +68,15 @@ EDGES = {  # windows at their limits
     "LLSA-future0": Case(LLSA, {"left_context": 5, "lookahead": 0}),
     "LLSA-future0-chunk3": Case(LLSA, {"left_context": 1, "lookahead": 0, "chunk": 3}, chunk=3),
     "LLSA-past0-chunk3": Case(LLSA, {"left_context": 0, "lookahead": 1, "chunk": 3}, once=1, chunk=3),
+    "Summary-past0": Case(SummaryMixing, {"chunk": 3, "left_context": 0}, chunk=3),
+    "Summary-alone": Case(SummaryMixing, {"chunk": 1, "left_context": 0}),
     "LLSA-past-long": Case(LLSA, {"left_context": 200, "lookahead": 1, "chunk": 2}, once=1, chunk=2),
 }
-BLOCKS = {"Transformer": TransformerBlock, "Conformer": partial(ConformerBlock, kernel_size=5)}
+BLOCKS = {
+    "Transformer": TransformerBlock,
+    "Conformer": partial(ConformerBlock, kernel_size=5),
+    "Branchformer": partial(BranchformerBlock, kernel_size=5),
+}
 FRONT_ENDS = {"fbank": FbankFrontEnd, "waveform": partial(WaveformFrontEnd, channels=4)}
 
 

@@ -19,7 +19,7 @@ def weights(folder):
     return torch.load(folder / "pretrain" / "encoder.ckpt")["state"], torch.load(last / "model.ckpt")
 
 
-@pytest.mark.parametrize("attention", ["aa", "maa", "sa", "llsa"])
+@pytest.mark.parametrize("attention", ["aa", "maa", "sa", "llsa", "summary_mixing"])
 def test_debug_run_of_every_attention(tree, tmp_path, attention):
     assert train.main(arguments(tree(), tmp_path / "run", "--debug", yaml=attention)) == 0
     summary = json.loads((tmp_path / "run-debug" / "summary.json").read_text())

@@ -1,0 +1,123 @@
+"""SummaryMixing: every frame meets the mean of the others instead of each of them; linear in time.
+
+    sbar_t = mean of s(x_m) over the frames m that t sees
+    y_t    = c([f(x_t); sbar_t])            f, s: two layers, c: one, each with an activation after it
+
+The concatenation is never made: c's weight is split into a part for f(x_t) and one for sbar, and the latter is applied once
+for each chunk (or utterance). Written from the equations of Parcollet et al., arXiv 2307.07421.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .base import Layout, Mixer
+
+
+class HeadLinear(nn.Module):
+    """A linear layer for each head, side by side: weight (heads, head_dim, head_dim), each initialised as its own layer."""
+
+    def __init__(self, dim, num_heads):
+        super().__init__()
+        layers = [nn.Linear(dim // num_heads, dim // num_heads) for _ in range(num_heads)]
+        self.weight = nn.Parameter(torch.stack([layer.weight.detach().T for layer in layers]))
+        self.bias = nn.Parameter(torch.cat([layer.bias.detach() for layer in layers]))
+
+    def forward(self, x):
+        """(.., dim) -> (.., dim)"""
+        if len(self.weight) == 1:
+            return F.linear(x, self.weight[0].T, self.bias)
+        heads = x.reshape(-1, *self.weight.shape[:2]).transpose(0, 1)  # (heads, frames, head_dim)
+        return (heads @ self.weight).transpose(0, 1).reshape(x.shape) + self.bias
+
+
+def two_layers(dim, num_heads):
+    """f and s: position-wise, an activation after each layer."""
+    return nn.Sequential(HeadLinear(dim, num_heads), nn.GELU(), HeadLinear(dim, num_heads), nn.GELU())
+
+
+class SummaryMixing(Mixer):
+    """Mean of the utterance, or of the past and the frame's own chunk, joined to each frame; O(T) time and memory.
+
+    * `chunk=None`: the mean is that of the utterance; no streaming form.
+    * `chunk=C`: frame t sees its own chunk of C frames and the `left_context` before it. Look-ahead: the rest of the chunk,
+      once for the whole stack. With `chunk=1` and all of the past, the mean is cumulative.
+
+    Streaming state: a sum and a count (float64), or those of each chunk in the left context where that is limited.
+
+    Arguments
+    ---------
+    dim : int
+        Width of the frames.
+    num_heads : int
+        Parts into which the layers of f and s are split; it divides dim.
+    chunk : int or None
+        C, frames.
+    left_context : int or None
+        Frames before the chunk, a multiple of C; None: all of the past.
+    lite : bool
+        y_t is sbar_t alone; the host (a Branchformer) brings its own f and c.
+    norm : bool
+        LayerNorm on f(x_t) and on sbar_t, as in the published cell for whole utterances; its streaming form has none.
+
+    Example
+    -------
+    >>> mixing = SummaryMixing(dim=8, num_heads=2, chunk=2)
+    >>> parts = mixing.project(torch.rand(1, 3, 2, 8), None)  # 3 chunks of 2 frames
+    >>> mixing.mix(*parts, valid=torch.ones(1, 3, 2, dtype=torch.bool))[0].shape
+    torch.Size([1, 3, 2, 8])
+    """
+
+    def __init__(self, dim, num_heads=4, chunk=None, left_context=None, lite=False, norm=False):
+        super().__init__()
+        if num_heads < 1 or dim % num_heads:
+            raise ValueError(f"num_heads={num_heads} must divide dim={dim}")
+        if chunk is not None and chunk < 1:
+            raise ValueError(f"chunk={chunk} must be 1 frame or more, or null for the whole utterance")
+        if left_context is not None and (chunk is None or left_context < 0 or left_context % chunk):
+            raise ValueError(f"left_context={left_context} must be null (all of the past) or a multiple of chunk={chunk}")
+        self.dim, self.lite = dim, lite
+        self.layer_lookahead = math.inf if chunk is None else 0
+        self.layout = Layout() if chunk is None else Layout(chunk, tuple(range(chunk)))
+        self.past = None if left_context is None else left_context // chunk  # chunks
+        self.s = two_layers(dim, num_heads)
+        if not lite:
+            self.f = two_layers(dim, num_heads)
+            self.norm_f, self.norm_s = (nn.LayerNorm(dim) if norm else nn.Identity() for _ in "fs")
+            self.c_f, self.c_s = nn.Linear(dim, dim), nn.Linear(dim, dim, bias=False)
+
+    def project(self, x, table):
+        return (self.s(x),) if self.lite else (self.s(x), self.norm_f(self.f(x)))
+
+    def mix(self, values, local=None, *, valid, state=None, final=False):
+        total = values.masked_fill(~valid[..., None], 0.0).sum(dim=2, dtype=torch.promote_types(values.dtype, torch.float32))
+        total, count, state = self._accumulate(total, valid.sum(dim=2), state)
+        mean = (total / count.clamp(min=1)[..., None]).to(values.dtype)[:, :, None]  # (batch, groups or 1, 1, dim)
+        y = mean.expand_as(values) if self.lite else F.gelu(self.c_f(local) + self.c_s(self.norm_s(mean)))
+        return y, valid, state
+
+    def _accumulate(self, total, count, state):
+        """Sums (batch, groups, dim) and counts (batch, groups) of each group -> those of all that the group sees."""
+        if math.isinf(self.layer_lookahead):
+            return total.sum(dim=1, keepdim=True), count.sum(dim=1, keepdim=True), None
+        if state is None:  # nothing before
+            state = self.initial_state(len(total))
+        if self.past is None:
+            total = state["total"] + total.double().cumsum(dim=1)
+            count = state["count"] + count.cumsum(dim=1)
+            return total, count, {"total": total[:, -1:], "count": count[:, -1:]}
+        total, count = torch.cat([state["total"], total], dim=1), torch.cat([state["count"], count], dim=1)
+        state = {"total": total[:, len(total[0]) - self.past :], "count": count[:, len(total[0]) - self.past :]}
+        return total.unfold(1, self.past + 1, 1).sum(dim=-1), count.unfold(1, self.past + 1, 1).sum(dim=-1), state
+
+    def initial_state(self, batch_size):
+        if math.isinf(self.layer_lookahead):
+            raise ValueError("SummaryMixing without chunk reads the whole utterance: it has no streaming form (give it a chunk)")
+        weight = self.s[0].weight
+        chunks, dtype = (1, torch.float64) if self.past is None else (self.past, torch.promote_types(weight.dtype, torch.float32))
+        return {
+            "total": weight.new_zeros(batch_size, chunks, self.dim, dtype=dtype),
+            "count": weight.new_zeros(batch_size, chunks, dtype=torch.long),
+        }
