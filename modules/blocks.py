@@ -45,7 +45,7 @@ class Block(nn.Module):
         """Frames of look-ahead that this block adds to its stack."""
         return self.attention.layer_lookahead
 
-    def forward(self, x, valid, table, state=None):
+    def forward(self, x, valid, table, state=None, shared=None):
         """Run the block.
 
         Arguments
@@ -59,16 +59,18 @@ class Block(nn.Module):
         state : dict or None
             None: these are all the frames there are. Otherwise of `initial_state` or of the last call, whose frames came
             just before; then frames come out `attention.layer_lookahead` later.
+        shared : object
+            What the block before it returned: the attention map that it may follow.
 
         Returns
         -------
-        x, valid, state
+        x, valid, state, shared
             (batch, groups, frames, dim), (batch, groups, frames), of the final frames only for the last block.
         """
         raise NotImplementedError
 
-    def mix(self, x, valid, table, state):
-        """The attention's part: x in the layout of the stack, what the attention adds to it, and which frames there are.
+    def mix(self, x, valid, table, state, shared):
+        """The attention's part: x in the layout of the stack, what the attention adds to it, which frames there are, its map.
 
         Takes and leaves its part of the state.
         """
@@ -81,8 +83,10 @@ class Block(nn.Module):
         if "residual" in state:  # frames leave the attention late: so must those beside it
             residual = torch.cat([state["residual"], x], dim=1)
             x, state["residual"] = residual[:, : x.size(1)], residual[:, x.size(1) :]
-        y, valid, state["attention"] = self.attention.mix(*parts, valid=valid, state=state.get("attention"), final=self.last)
-        return x, self.dropout(self.attention.finish(y)), valid[:, :, : x.size(2)]
+        y, valid, state["attention"], shared = self.attention.mix(
+            *parts, valid=valid, state=state.get("attention"), final=self.last, shared=shared
+        )
+        return x, self.dropout(self.attention.finish(y)), valid[:, :, : x.size(2)], shared
 
     def initial_state(self, batch_size):
         """State before the first frame, a dict of tensors (nested)."""
@@ -107,12 +111,12 @@ class TransformerBlock(Block):
         super().__init__(dim, attention, dropout, first, last)
         self.feed_forward = FeedForward(dim, ffn_dim, nn.GELU(), dropout)
 
-    def forward(self, x, valid, table, state=None):
+    def forward(self, x, valid, table, state=None, shared=None):
         """See `Block.forward`."""
         state = dict(state or {})
-        x, y, valid = self.mix(x, valid, table, state)
+        x, y, valid, shared = self.mix(x, valid, table, state, shared)
         x = x + y
-        return x + self.feed_forward(x), valid, state
+        return x + self.feed_forward(x), valid, state, shared
 
 
 class ConvolutionalBlock(Block):
@@ -148,14 +152,14 @@ class ConformerBlock(ConvolutionalBlock):
         self.convolution = Convolution(dim, kernel_size, self.attention, dropout)
         self.leave = nn.LayerNorm(dim)
 
-    def forward(self, x, valid, table, state=None):
+    def forward(self, x, valid, table, state=None, shared=None):
         """See `Block.forward`."""
         state = dict(state or {})
-        x, y, valid = self.mix(x + 0.5 * self.enter(x), valid, table, state)
+        x, y, valid, shared = self.mix(x + 0.5 * self.enter(x), valid, table, state, shared)
         x = x + y
         y, state["convolution"] = self.convolution(self.norm_convolution(x), valid, state.get("convolution"))
         x = x + y
-        return self.leave(x + 0.5 * self.feed_forward(x)), valid, state
+        return self.leave(x + 0.5 * self.feed_forward(x)), valid, state, shared
 
 
 class BranchformerBlock(ConvolutionalBlock):
@@ -177,9 +181,9 @@ class BranchformerBlock(ConvolutionalBlock):
         self.convolution = GatedConvolution(dim, ffn_dim, kernel_size, self.attention, dropout)
         self.merge = nn.Linear(2 * dim, dim)
 
-    def forward(self, x, valid, table, state=None):
+    def forward(self, x, valid, table, state=None, shared=None):
         """See `Block.forward`."""
         state = dict(state or {})
-        x, y, valid = self.mix(x, valid, table, state)
+        x, y, valid, shared = self.mix(x, valid, table, state, shared)
         local, state["convolution"] = self.convolution(self.norm_convolution(x), valid, state.get("convolution"))
-        return x + self.dropout(self.merge(torch.cat([y, local], dim=-1))), valid, state
+        return x + self.dropout(self.merge(torch.cat([y, local], dim=-1))), valid, state, shared

@@ -1,5 +1,7 @@
 """A stack of blocks around one attention: parallel and streaming."""
 
+from functools import partial
+
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
@@ -21,6 +23,9 @@ class Encoder(Streaming):
     dropout : float
     checkpointing : bool
         Recompute each block's activations in the backward pass: less memory, a third more time.
+    owners : list of int or None
+        Attention-map sharing (Shim et al., ICLR 2022): these blocks make attention maps, each of the others follows the
+        last one before it. None: every block makes its own.
 
     Example
     -------
@@ -35,14 +40,17 @@ class Encoder(Streaming):
     3
     """
 
-    def __init__(self, dim, ffn_dim, num_layers, block, attention, dropout=0.0, checkpointing=False):
+    def __init__(self, dim, ffn_dim, num_layers, block, attention, dropout=0.0, checkpointing=False, owners=None):
         super().__init__()
         if num_layers < 1:
             raise ValueError(f"num_layers={num_layers} must be 1 or more")
+        owners = list(range(num_layers) if owners is None else owners)
+        if owners != sorted(set(owners)) or owners[:1] != [0] or owners[-1] >= num_layers:
+            raise ValueError(f"owners={owners} must rise from block 0 to at most the last one, {num_layers - 1}")
         self.checkpointing = checkpointing
         self.blocks = nn.ModuleList(
-            block(dim, ffn_dim, attention, dropout=dropout, first=i == 0, last=i == num_layers - 1)
-            for i in range(num_layers)
+            block(dim, ffn_dim, in_role, dropout=dropout, first=i == 0, last=i == num_layers - 1)
+            for i, in_role in enumerate(_in_roles(attention, owners, num_layers))
         )
         self.norm = nn.LayerNorm(dim)
         self.layout = self.blocks[0].attention.layout
@@ -84,12 +92,12 @@ class Encoder(Streaming):
         positions = position[:, None] + torch.arange(x.size(1), device=x.device)
         table = self.blocks[0].attention.table(positions)
         states = states or [None] * len(self.blocks)
-        after = []
+        after, shared = [], None
         for i, block in enumerate(self.blocks):
             if self.checkpointing and self.training:
-                x, valid, state = checkpoint(block, x, valid, table, states[i], use_reentrant=False)
+                x, valid, state, shared = checkpoint(block, x, valid, table, states[i], shared, use_reentrant=False)
             else:
-                x, valid, state = block(x, valid, table, states[i])
+                x, valid, state, shared = block(x, valid, table, states[i], shared)
             after.append(state)
             if i == 0 and table is not None:
                 table = self.layout.expand(table)
@@ -144,3 +152,12 @@ class Encoder(Streaming):
         used = taken + self.layout.pending
         y, valid, state["blocks"] = self._run(x[:, :used], valid[:, :used], state["position"] - taken, state["blocks"])
         return y, valid, state
+
+
+def _in_roles(attention, owners, num_layers):
+    """The factory of each layer's attention: an owner where the next layer follows it, a follower, or (as most) neither."""
+    for layer in range(num_layers):
+        if layer not in owners:
+            yield partial(attention, role="follower")
+        else:
+            yield attention if layer + 1 in (*owners, num_layers) else partial(attention, role="owner")

@@ -2,7 +2,9 @@
 
 import math
 
-from .base import Attention, attend
+import torch
+
+from .base import Attention
 
 
 class AA(Attention):
@@ -12,8 +14,7 @@ class AA(Attention):
 
     Example
     -------
-    >>> import torch
-    >>> attention = AA(dim=8, num_heads=2, positions=False)
+    >>> attention = AA(dim=8, num_heads=2, positions="none")
     >>> q, k, v = attention.project(torch.rand(1, 5, 1, 8), None)
     >>> attention.mix(q, k, v, valid=torch.ones(1, 5, 1, dtype=torch.bool))[0].shape
     torch.Size([1, 5, 1, 2, 4])
@@ -21,9 +22,32 @@ class AA(Attention):
 
     layer_lookahead = math.inf
 
-    def mix(self, q, k, v, *, valid, state=None, final=False):
-        y = attend(q.squeeze(2), k.squeeze(2), v.squeeze(2), valid.transpose(1, 2))
-        return y.unsqueeze(2), valid, None
+    def mix(self, *parts, valid, state=None, final=False, shared=None):
+        parts = [t.squeeze(2) for t in parts]  # (batch, time, heads, head_dim): groups of one frame
+        if self.role == "follower":
+            y = self.reuse_map(shared, *parts)
+        else:
+            q, k, v = parts
+            time = q.size(1)
+            q, bias = self.bias(q, torch.arange(time - 1, -time, -1, device=q.device), shift)
+            y, shared = self.attend(q, k, v, valid.transpose(1, 2), bias)
+        return y.unsqueeze(2), valid, None, shared
 
     def initial_state(self, batch_size):
         raise ValueError("AA reads the whole utterance: it has no streaming form (use SA, MAA or LLSA)")
+
+
+def shift(scores):
+    """(.., time, 2 * time - 1) -> (.., time, time): row s begins with the distance s, at entry time - 1 - s.
+
+    Example
+    -------
+    >>> shift(torch.tensor([[2, 1, 0, -1, -2]] * 3))
+    tensor([[ 0, -1, -2],
+            [ 1,  0, -1],
+            [ 2,  1,  0]])
+    """
+    time = scores.size(-2)
+    if time == 1:
+        return scores
+    return scores.flatten(-2)[..., time - 1 : -1].unflatten(-1, (time, 2 * time - 2))[..., :time]

@@ -90,10 +90,9 @@ def rotate(x, table):
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
-def attend(q, k, v, mask):
-    """Scaled dot-product attention in (batch, time, heads, head_dim); mask (batch or 1, queries, keys), True = may see."""
-    q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # (batch, heads, time, head_dim)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None]).transpose(1, 2)
+def sinusoids(distances, dim):
+    """Sines and cosines of distances (n,) -> (n, dim), the encoding of Transformer-XL (Dai et al., arXiv 1901.02860)."""
+    return rotary(distances, dim).flatten(-2)
 
 
 class Mixer(nn.Module):
@@ -115,7 +114,7 @@ class Mixer(nn.Module):
         """The tensors (batch, .., *) that `mix` takes, of frames x (batch, .., dim); position-wise."""
         raise NotImplementedError
 
-    def mix(self, *parts, valid, state=None, final=False):
+    def mix(self, *parts, valid, state=None, final=False, shared=None):
         """Mix the frames.
 
         Arguments
@@ -128,6 +127,8 @@ class Mixer(nn.Module):
             None: these are all the frames there are. Otherwise what the last call returned.
         final : bool
             Only the final frames of each group are asked for.
+        shared : object
+            For a follower: what the layer before it returned as `shared`, the map of its owner.
 
         Returns
         -------
@@ -136,6 +137,8 @@ class Mixer(nn.Module):
         valid : torch.Tensor
             (batch, groups, frames), of the frames that y is about.
         state : dict or None
+        shared : object
+            For the followers: the map of these frames; None where nobody shares.
         """
         raise NotImplementedError
 
@@ -151,7 +154,7 @@ class Mixer(nn.Module):
 class Attention(Mixer):
     """Base of all attentions. A subclass says which keys a query sees, in `mix`.
 
-    `mix` takes q, k and v, (batch, groups, frames, heads, head_dim) each.
+    `mix` takes q, k and v, (batch, groups, frames, heads, head_dim) each; in a follower v alone.
 
     Arguments
     ---------
@@ -159,30 +162,113 @@ class Attention(Mixer):
         Width of the frames.
     num_heads : int
         Heads; dim / num_heads is even.
-    positions : bool
-        Rotary positions; without them attention knows order only through its window.
+    positions : str
+        `rotary`; `relative`, as in Transformer-XL (Dai et al., arXiv 1901.02860); or `none`: order only through the window.
+    role : str or None
+        `owner`: its map is read by later layers, the `follower`s, which have no queries, keys or positions of their own
+        (Shim et al., ICLR 2022).
+    reuse : str
+        What an owner hands on: `map`, the softmax itself, or `queries`, its queries and keys, from which fused kernels make
+        the map again. The results are the same.
     """
 
-    def __init__(self, dim, num_heads, positions=True):
+    def __init__(self, dim, num_heads, positions="rotary", role=None, reuse="map"):
         super().__init__()
         if num_heads < 1 or dim < 1 or dim % num_heads or (dim // num_heads) % 2:
             raise ValueError(f"num_heads={num_heads} must divide dim={dim} into heads of even width")
+        for name, value, choices in (
+            ("positions", positions, ("rotary", "relative", "none")),
+            ("role", role, (None, "owner", "follower")),
+            ("reuse", reuse, ("map", "queries")),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name}={value} must be one of {', '.join(map(str, choices))}")
         self.num_heads, self.head_dim, self.positions = num_heads, dim // num_heads, positions
-        self.qkv = nn.Linear(dim, 3 * dim)
+        self.role, self.reuse = role, reuse
+        if role == "follower":
+            self.value = nn.Linear(dim, dim)
+        else:
+            self.qkv = nn.Linear(dim, 3 * dim)
+            if positions == "relative":
+                self.distance = nn.Linear(dim, dim, bias=False)
+                self.bias_content, self.bias_distance = (nn.Parameter(torch.zeros(num_heads, dim // num_heads)) for _ in "uv")
         self.output = nn.Linear(dim, dim)
 
     def table(self, positions):
-        return rotary(positions, self.head_dim) if self.positions else None
+        return rotary(positions, self.head_dim) if self.positions == "rotary" else None
 
     def project(self, x, table):
-        """Queries, keys and values of frames x (batch, .., dim), each (batch, .., heads, head_dim)."""
+        """Queries, keys and values of frames x (batch, .., dim), each (batch, .., heads, head_dim); of a follower, values."""
+        if self.role == "follower":
+            return (self.value(x).unflatten(-1, (self.num_heads, self.head_dim)),)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(-3)
-        return (rotate(q, table), rotate(k, table), v) if self.positions else (q, k, v)
+        return (rotate(q, table), rotate(k, table), v) if self.positions == "rotary" else (q, k, v)
 
     def finish(self, y):
         return self.output(y.flatten(-2))
 
+    def bias(self, q, distances, spread):
+        """The part of the scores that depends on distances, (batch, heads, queries, keys), and the queries for the other.
+
+        score(s, t) = (q_s + u) . k_t + (q_s + v) . W sinusoids(s - t), before its division by sqrt(head_dim)
+
+        Arguments
+        ---------
+        q : torch.Tensor
+            (batch, queries, heads, head_dim).
+        distances : torch.Tensor
+            (n,) s - t, all that occur.
+        spread : callable
+            (batch, heads, queries, n) -> (batch, heads, queries, keys): puts each distance at its key.
+        """
+        if self.positions != "relative":
+            return q, None
+        r = self.distance(sinusoids(distances, self.distance.in_features).to(q.dtype)).unflatten(-1, (self.num_heads, -1))
+        scores = torch.einsum("bqhd,nhd->bhqn", q + self.bias_distance, r)
+        return q + self.bias_content, spread(scores)
+
+    def attend(self, q, k, v, mask, bias=None, streaming=False):
+        """Attention with the map that this layer makes.
+
+        Arguments
+        ---------
+        q, k, v : torch.Tensor
+            (batch, queries or keys, heads, head_dim).
+        mask : torch.Tensor
+            (batch or 1, queries or 1, keys), True = may see.
+        bias : torch.Tensor or None
+            (batch, heads, queries, keys), added to the scores before their scaling.
+        streaming : bool
+            An owner hands on the map itself, whatever `reuse` says: where it must wait, it waits row by row.
+
+        Returns
+        -------
+        y : torch.Tensor
+            (batch, queries, heads, head_dim).
+        shared : tuple or None
+            For `reuse_map`, of an owner.
+        """
+        q, k, mask = q.transpose(1, 2), k.transpose(1, 2), mask[:, None]  # (batch, heads, time, head_dim)
+        scale = self.head_dim**-0.5
+        if bias is not None:
+            mask = (bias * scale).masked_fill(~mask, -torch.inf)
+        shared = (q, k, mask)
+        if self.role == "owner" and (streaming or self.reuse == "map"):
+            scores = q @ k.mT * scale
+            scores = scores.masked_fill(~mask, -torch.inf) if bias is None else scores + mask
+            shared = (scores.softmax(dim=-1),)
+        return self.reuse_map(shared, v), shared if self.role else None
+
+    def reuse_map(self, shared, v):
+        """v (batch, keys, heads, head_dim) -> (batch, queries, heads, head_dim) by a map that `attend` has made."""
+        v = v.transpose(1, 2)
+        if len(shared) == 1:
+            return (shared[0].to(v.dtype) @ v).transpose(1, 2)
+        q, k, mask = shared
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.head_dim**-0.5).transpose(1, 2)
+
     def _cache(self, batch_size, frames):
-        """Keys, values and validity of `frames` frames that are not there."""
-        empty = self.qkv.weight.new_zeros(batch_size, frames, self.num_heads, self.head_dim)
-        return {"k": empty, "v": empty, "valid": empty.new_zeros(batch_size, frames, dtype=torch.bool)}
+        """Keys, values and validity of `frames` frames that are not there; of a follower, values and validity."""
+        empty = self.output.weight.new_zeros(batch_size, frames, self.num_heads, self.head_dim)
+        cache = {"v": empty, "valid": empty.new_zeros(batch_size, frames, dtype=torch.bool)}
+        return cache if self.role == "follower" else {"k": empty, **cache}

@@ -14,7 +14,7 @@ This is our reading of Ma et al., arXiv 2302.13451, whose code is not public. Wi
 import torch
 from torch.nn import functional as F
 
-from .base import Attention, Layout, attend
+from .base import Attention, Layout
 
 QUERIES = 72  # about this many queries share one stretch of keys
 
@@ -24,7 +24,7 @@ class LLSA(Attention):
 
     Arguments
     ---------
-    dim, num_heads, positions
+    dim, num_heads, positions, role, reuse
         See `Attention`.
     left_context : int
         L, final frames before the group, frames.
@@ -38,14 +38,16 @@ class LLSA(Attention):
 
     Example
     -------
-    >>> attention = LLSA(dim=8, num_heads=2, left_context=16, lookahead=2, positions=False)
+    >>> attention = LLSA(dim=8, num_heads=2, left_context=16, lookahead=2, positions="none")
     >>> q, k, v = attention.project(torch.rand(1, 5, 3, 8), None)  # 5 frames, each with itself and 2 frames after it
     >>> attention.mix(q, k, v, valid=torch.ones(1, 5, 3, dtype=torch.bool))[0].shape
     torch.Size([1, 5, 3, 2, 4])
     """
 
-    def __init__(self, dim, num_heads, left_context, lookahead, chunk=1, revisions=None, positions=True):
-        super().__init__(dim, num_heads, positions)
+    def __init__(
+        self, dim, num_heads, left_context, lookahead, chunk=1, revisions=None, positions="rotary", role=None, reuse="map"
+    ):
+        super().__init__(dim, num_heads, positions, role, reuse)
         if left_context < 0 or lookahead < 0 or chunk < 1:
             raise ValueError(
                 f"left_context={left_context} and lookahead={lookahead} must be 0 or more frames, chunk={chunk} 1 or more"
@@ -56,43 +58,59 @@ class LLSA(Attention):
         self.left_context = left_context
         self.layout = Layout(chunk, (*range(chunk), *(chunk - 1 + lag for lag in revisions[1:])))
 
-    def mix(self, q, k, v, *, valid, state=None, final=False):
+    def mix(self, *parts, valid, state=None, final=False, shared=None):
+        *queries, v = parts  # of a follower v alone
         chunk, left, (batch, groups, frames) = self.layout.chunk, self.left_context, valid.shape
-        if final:
-            q = q[:, :, :chunk]
         if state is None:  # nothing before
             state = self.initial_state(batch)
-        final = {"k": k[:, :, :chunk], "v": v[:, :, :chunk], "valid": valid[:, :, :chunk]}
-        history = {name: torch.cat([state[name].to(t.dtype), t.flatten(1, 2)], dim=1) for name, t in final.items()}
-
+        local = {"v": v, "valid": valid, **dict(zip("k", queries[1:]))}
+        history = {
+            name: torch.cat([state[name].to(t.dtype), t[:, :, :chunk].flatten(1, 2)], dim=1) for name, t in local.items()
+        }
         block = min(groups, max(1, QUERIES // frames))  # groups that share one stretch of keys
         blocks = -(-groups // block)
 
-        def keys(name, local):
+        def keys(name):
             """Keys of each block: L frames of history before it, then its own frames -> (batch * blocks, keys, ..)."""
-            local = _pad(local, blocks * block).reshape(batch, blocks, block * frames, *local.shape[3:])
+            own = _pad(local[name], blocks * block).reshape(batch, blocks, block * frames, *local[name].shape[3:])
             past = _pad(history[name], left + blocks * block * chunk).unfold(1, left, block * chunk)[:, :blocks]
-            return torch.cat([past.movedim(-1, 2), local], dim=2).flatten(0, 1)
+            return torch.cat([past.movedim(-1, 2), own], dim=2).flatten(0, 1)
 
-        seen, own = self._masks(block, q.size(2), q.device)
-        queries = _pad(q, blocks * block).reshape(batch * blocks, -1, *q.shape[3:])
-        y = attend(queries, keys("k", k), keys("v", v), seen & keys("valid", valid)[:, None] | own)
-        y = y.reshape(batch, blocks * block, *q.shape[2:])[:, :groups]
-        return y, valid, {name: t[:, groups * chunk :] for name, t in history.items()}
+        if self.role == "follower":
+            y = self.reuse_map(self._final(shared, block) if final else shared, keys("v"))
+        else:
+            q = queries[0][:, :, :chunk] if final else queries[0]
+            seen, own, distance = self._masks(block, q.size(2), q.device)
+            q = _pad(q, blocks * block).reshape(batch * blocks, -1, *q.shape[3:])
+            longest = left + block * chunk + self.layout.lookahead
+            distances = torch.arange(longest, -longest - 1, -1, device=q.device)
+            rows = torch.arange(q.size(1), device=q.device)[:, None]
+            q, bias = self.bias(q, distances, lambda scores: scores[..., rows, longest - distance])
+            y, shared = self.attend(q, keys("k"), keys("v"), seen & keys("valid")[:, None] | own, bias)
+        y = y.reshape(batch, blocks * block, -1, *y.shape[2:])[:, :groups]
+        return y, valid, {name: t[:, groups * chunk :] for name, t in history.items()}, shared
+
+    def _final(self, shared, block):
+        """A map of all frames of each group, for the final ones alone: the queries are at axis 2, save those of keys."""
+        chunk = self.layout.chunk
+        return [
+            t if len(shared) == 3 and i == 1 else t.unflatten(2, (block, -1))[:, :, :, :chunk].flatten(2, 3)
+            for i, t in enumerate(shared)
+        ]
 
     def _masks(self, groups, queries, device):
-        """(groups * queries, L + groups * frames) masks of a block: what a query sees, and its own key."""
-        chunk, left, frames = self.layout.chunk, self.left_context, len(self.layout.offsets)
-        group = torch.arange(groups, device=device)
-        frame = torch.arange(frames, device=device)
-        start = (group * chunk).repeat_interleave(queries)[:, None]  # first frame of the query's group
-        past = torch.arange(-left, 0, device=device) >= start - left
-        owner = (group * chunk).repeat_interleave(frames)  # first frame of the key's group
-        version, position = frame.repeat(groups), owner + frame.repeat(groups)
+        """(groups * queries, L + groups * frames) of a block: what a query sees, its own key, and distances."""
+        chunk, left, offsets = self.layout.chunk, self.left_context, torch.tensor(self.layout.offsets, device=device)
+        group = torch.arange(groups, device=device) * chunk  # first frame of each group
+        start = group.repeat_interleave(queries)[:, None]  # of the query's group
+        version = torch.arange(len(offsets), device=device).repeat(groups)
+        owner = group.repeat_interleave(len(offsets))  # of the key's group
+        past, position = torch.arange(-left, 0, device=device), owner + offsets.repeat(groups)
         earlier_final = (owner < start) & (version < chunk) & (position >= start - left)
-        local = (owner == start) | earlier_final
-        own = (owner == start) & (version == frame[:queries].repeat(groups)[:, None])
-        return torch.cat([past, local], dim=1), F.pad(own, (left, 0))
+        seen = torch.cat([past >= start - left, (owner == start) | earlier_final], dim=1)
+        own = (owner == start) & (version == torch.arange(queries, device=device).repeat(groups)[:, None])
+        distance = start + offsets[:queries].repeat(groups)[:, None] - torch.cat([past, position])
+        return seen, F.pad(own, (left, 0)), distance
 
     def initial_state(self, batch_size):
         return self._cache(batch_size, self.left_context)

@@ -1,6 +1,5 @@
 """MAA, masked acausal attention: a band mask over the dense score matrix."""
 
-from .base import attend
 from .window import WindowedAttention
 
 
@@ -12,12 +11,10 @@ class MAA(WindowedAttention):
     Example
     -------
     >>> import torch
-    >>> attention = MAA(dim=8, num_heads=2, left_context=3, lookahead=1, positions=False)
+    >>> attention = MAA(dim=8, num_heads=2, left_context=3, lookahead=1, positions="none")
     >>> q, k, v = attention.project(torch.rand(1, 5, 1, 8), None)
     >>> attention.mix(q, k, v, valid=torch.ones(1, 5, 1, dtype=torch.bool))[0].shape
     torch.Size([1, 5, 1, 2, 4])
     """
 
-    def attend_window(self, q, k, v, valid):
-        band, own = self.band(q.size(1), q.device)
-        return attend(q, k, v, band & valid[:, None] | own)
+    block = None

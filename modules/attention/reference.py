@@ -10,7 +10,7 @@ import torch
 
 from ..convolution import GatedConvolution
 from .aa import AA
-from .base import rotary
+from .base import sinusoids
 from .llsa import LLSA
 from .summary_mixing import SummaryMixing
 
@@ -48,22 +48,39 @@ def visible(attention, query, frames):
     ]
 
 
-def reference_attention(attention, x, frames):
-    """y_s = sum over the visible keys of softmax(q_s . k / sqrt(d)) v, for x a dict (group, version) -> (dim,)."""
+def reference_attention(attention, x, frames, shared):
+    """y_s = sum over the visible keys of softmax(q_s . k / sqrt(d)) v, for x a dict (group, version) -> (dim,); and the map.
+
+    A follower takes the map that is `shared` with it.
+    """
     if isinstance(attention, SummaryMixing):
-        return reference_summary_mixing(attention, x, frames)
-    q, k, v = {}, {}, {}
-    for key, vector in x.items():
-        table = rotary(torch.tensor(frames[key]), attention.head_dim)
-        q[key], k[key], v[key] = attention.project(vector, table)  # (heads, head_dim) each
-    y = {}
+        return reference_summary_mixing(attention, x, frames), None
+    if attention.role != "follower":
+        shared = reference_map(attention, x, frames)
+    *_, v = zip(*(attention.project(vector, attention.table(torch.tensor(frames[key]))) for key, vector in x.items()))
+    v, y = dict(zip(x, v)), {}
     for key in x:
-        seen = visible(attention, key, frames)
-        scores = torch.stack([(q[key] * k[other]).sum(-1) / math.sqrt(attention.head_dim) for other in seen])
-        weights = scores.softmax(dim=0)  # (keys, heads)
-        mixed = sum(weights[i][:, None] * v[other] for i, other in enumerate(seen))
+        mixed = sum(weight[:, None] * v[other] for other, weight in shared[key].items())
         y[key] = attention.output(mixed.flatten())
-    return y
+    return y, shared
+
+
+def reference_map(attention, x, frames):
+    """For each frame the keys that it sees, and the weight (heads,) of each."""
+    q, k = {}, {}
+    for key, vector in x.items():
+        q[key], k[key], _ = attention.project(vector, attention.table(torch.tensor(frames[key])))  # (heads, head_dim) each
+    weights = {}
+    for key in x:
+        scores = {other: (q[key] * k[other]).sum(-1) for other in visible(attention, key, frames)}
+        if attention.positions == "relative":
+            for other in scores:
+                distance = torch.tensor([frames[key] - frames[other]])
+                r = attention.distance(sinusoids(distance, attention.distance.in_features)).view_as(q[key])
+                scores[other] = ((q[key] + attention.bias_content) * k[other] + (q[key] + attention.bias_distance) * r).sum(-1)
+        softmax = (torch.stack(list(scores.values())) / math.sqrt(attention.head_dim)).softmax(dim=0)
+        weights[key] = dict(zip(scores, softmax))
+    return weights
 
 
 def reference_summary_mixing(mixing, x, frames):
@@ -122,11 +139,12 @@ def reference_encoder(encoder, x):
         for version, offset in enumerate(layout.offsets)
         if group * layout.chunk + offset < time
     }
-    h = {key: x[t] for key, t in frames.items()}
+    h, shared = {key: x[t] for key, t in frames.items()}, None
     for block in encoder.blocks:
         if hasattr(block, "enter"):
             h = {key: vector + 0.5 * block.enter(vector) for key, vector in h.items()}
-        y = reference_attention(block.attention, {key: block.norm(vector) for key, vector in h.items()}, frames)
+        normed = {key: block.norm(vector) for key, vector in h.items()}
+        y, shared = reference_attention(block.attention, normed, frames, shared)
         if hasattr(block, "merge"):
             normed = {key: block.norm_convolution(vector) for key, vector in h.items()}
             local = reference_convolution(block.convolution, normed, frames)

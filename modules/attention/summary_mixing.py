@@ -91,12 +91,12 @@ class SummaryMixing(Mixer):
     def project(self, x, table):
         return (self.s(x),) if self.lite else (self.s(x), self.norm_f(self.f(x)))
 
-    def mix(self, values, local=None, *, valid, state=None, final=False):
+    def mix(self, values, local=None, *, valid, state=None, final=False, shared=None):
         total = values.masked_fill(~valid[..., None], 0.0).sum(dim=2, dtype=torch.promote_types(values.dtype, torch.float32))
         total, count, state = self._accumulate(total, valid.sum(dim=2), state)
         mean = (total / count.clamp(min=1)[..., None]).to(values.dtype)[:, :, None]  # (batch, groups or 1, 1, dim)
         y = mean.expand_as(values) if self.lite else F.gelu(self.c_f(local) + self.c_s(self.norm_s(mean)))
-        return y, valid, state
+        return y, valid, state, None
 
     def _accumulate(self, total, count, state):
         """Sums (batch, groups, dim) and counts (batch, groups) of each group -> those of all that the group sees."""

@@ -107,16 +107,16 @@ class EmformerBlock(TransformerBlock):
         super().__init__(dim, *args, **kwargs)
         self.leave = nn.LayerNorm(dim)
 
-    def forward(self, x, valid, table, state=None):
-        x, valid, state = super().forward(x, valid, table, state)
-        return self.leave(x), valid, state
+    def forward(self, x, *args):
+        x, *rest = super().forward(x, *args)
+        return self.leave(x), *rest
 
 
 @pytest.mark.parametrize(
     "left, right, chunk", [(5, 2, 1), (3, 0, 1), (0, 3, 1), (30, 1, 1), (5, 2, 4), (16, 3, 8), (0, 1, 4), (5, 6, 4)]
 )
 def test_llsa_is_emformer(left, right, chunk, monkeypatch):
-    case = Case(LLSA, {"left_context": left, "lookahead": right, "chunk": chunk, "positions": False})
+    case = Case(LLSA, {"left_context": left, "lookahead": right, "chunk": chunk, "positions": "none"})
     encoder = build_encoder(case, EmformerBlock).eval()
     emformer = Emformer(
         DIM, HEADS, 2 * DIM, DEPTH, segment_length=chunk, activation="gelu", left_context_length=left,
