@@ -158,7 +158,7 @@ class Stream:
         self.total = -(-self.heard // self.recognizer.hop)
         end = self.lead + self.total + model.encoder.lookahead if self.total else 0
         missing = (-(-end // chunk) * chunk - self.taken) * self.recognizer.hop - len(self.buffer)
-        self.buffer = torch.nn.functional.pad(self.buffer, (0, missing)) if missing > 0 else self.buffer[:0]
+        self.buffer = torch.nn.functional.pad(self.buffer, (0, missing)) if missing >= 0 else self.buffer[:0]
 
     def take(self, frames):
         """The next samples (frames * hop,), and which of the frames (frames,) are the stream's own."""

@@ -14,7 +14,6 @@ from cases import (
     build_model,
     every_block,
     every_front_end,
-    every_streaming_case,
     noise,
     streaming_with_edges,
 )
@@ -75,7 +74,7 @@ def run_all(recognizer, utterances, seed, most):
 
 @every_front_end
 @every_block
-@every_streaming_case
+@streaming_with_edges
 def test_batch_of_streams_against_offline(case, block, front_end):
     model = rich_model(case, block, front_end)
     utterances = [tones(length, seed) for seed, length in enumerate(LENGTHS)]
