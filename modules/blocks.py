@@ -41,6 +41,11 @@ class TransformerBlock(nn.Module):
         self.feed_forward = FeedForward(dim, ffn_dim, nn.GELU(), dropout)
         self.dropout = nn.Dropout(dropout)
 
+    @property
+    def lookahead(self):
+        """Frames of look-ahead that this block adds to its stack."""
+        return self.attention.layer_lookahead
+
     def forward(self, x, valid, table, state=None):
         """Run the block.
 
@@ -106,6 +111,10 @@ class ConformerBlock(TransformerBlock):
         self.norm_convolution = nn.LayerNorm(dim)
         self.convolution = Convolution(dim, kernel_size, self.attention, dropout)
         self.leave = nn.LayerNorm(dim)
+
+    @property
+    def lookahead(self):
+        return super().lookahead + self.convolution.lookahead
 
     def forward(self, x, valid, table, state=None):
         """See `TransformerBlock.forward`."""

@@ -39,6 +39,7 @@ class Convolution(nn.Module):
             raise ValueError(f"kernel_size={kernel_size} must be odd and at least 3")
         self.kernel_size, self.layout = kernel_size, attention.layout
         self.centred = math.isinf(attention.layer_lookahead)
+        self.lookahead = math.inf if self.centred else 0  # frames; infinite where there is no streaming form
         self.enter = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GLU(dim=-1))
         self.weight = nn.Parameter(torch.empty(dim, kernel_size).uniform_(-1, 1) / kernel_size**0.5)
         self.leave = nn.Sequential(nn.LayerNorm(dim), nn.SiLU(), nn.Linear(dim, dim), nn.Dropout(dropout))
