@@ -58,7 +58,7 @@ class Encoder(Streaming):
     @property
     def lookahead(self):
         """Frames: what the layout reads ahead once, and what each layer adds."""
-        return self.layout.lookahead + sum(block.attention.layer_lookahead for block in self.blocks)
+        return self.layout.lookahead + sum(block.lookahead for block in self.blocks)
 
     def forward(self, x, lengths):
         """Encode whole utterances.

@@ -26,6 +26,8 @@ class FrontEnd(Streaming):
     """Samples from one frame to the next."""
     window = None
     """Samples that a frame reads."""
+    lookahead = 0
+    """Samples that a frame reads after the end of its own hop."""
     per_frame = 1
     """Features for each frame; there may be some before those of the first frame's own hop."""
 

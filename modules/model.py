@@ -40,7 +40,7 @@ class SpeechEncoder(Streaming):
     @property
     def lookahead(self):
         """Samples after the end of a frame's own hop."""
-        return self.encoder.lookahead * self.front_end.hop
+        return self.front_end.lookahead + self.encoder.lookahead * self.front_end.hop
 
     @property
     def frame_ms(self):
@@ -103,6 +103,31 @@ class SpeechEncoder(Streaming):
         y, valid, encoder = self.encoder.advance(x, valid, state["encoder"])
         return y, valid, {"front_end": front_end, "encoder": encoder}
 
+    def budget(self):
+        """The latency of a frame as the modules declare it, from its first sample to the last one that it waits for.
+
+        The worst case, which is the first frame of a chunk.
+
+        Returns
+        -------
+        dict or None
+            In samples: `window`, what the front end reads beyond the frame's own hop; `frame`, that hop; `chunk`, the other
+            frames of its chunk; `attention`, the look-ahead of the stack after it; `convolution`, what the encoder declares
+            beside these. None where it is the whole utterance.
+        """
+        layout, hop = self.encoder.layout, self.front_end.hop
+        if math.isinf(self.encoder.lookahead):
+            return None
+        chunk = layout.chunk - 1
+        attention = layout.lookahead - chunk + sum(block.attention.layer_lookahead for block in self.encoder.blocks)
+        return {
+            "window": self.front_end.lookahead,
+            "frame": hop,
+            "chunk": chunk * hop,
+            "attention": attention * hop,
+            "convolution": (self.encoder.lookahead - chunk - attention) * hop,
+        }
+
     def latency(self):
         """Look-ahead as declared by the modules and as measured by a gradient (float64, this model's own weights).
 
@@ -110,7 +135,8 @@ class SpeechEncoder(Streaming):
         -------
         dict
             `frame_ms`; `declared_frames` and `measured_frames`, the look-ahead of the encoder; `attention_ms`, the same in
-            ms; `total_ms` with the frame itself. None where it is the whole utterance.
+            ms; `total_ms` with the frame itself, and `measured_ms`, from its first sample to the last one that it reads.
+            None where it is the whole utterance.
         """
         frame, hop, ahead = self.encoder.layout.chunk, self.front_end.hop, self.encoder.lookahead
         whole = math.isinf(ahead)
@@ -118,16 +144,15 @@ class SpeechEncoder(Streaming):
         samples = torch.randn(1, frames * hop, generator=torch.Generator().manual_seed(0))
         model = copy.deepcopy(self).cpu().double().eval()
         last = last_input(lambda x: model(x, torch.tensor([frames * hop]))[0], samples, frame)
-        measured = last // hop - frame
-        if frame + measured == frames - 1:  # to the very end
-            measured = None
+        to_the_end = last // hop == frames - 1
         attention_ms = None if whole else ahead * self.frame_ms
         return {
             "frame_ms": self.frame_ms,
             "declared_frames": None if whole else ahead,
-            "measured_frames": measured,
+            "measured_frames": None if to_the_end else last // hop - frame,
             "attention_ms": attention_ms,
-            "total_ms": None if whole else attention_ms + self.frame_ms,
+            "total_ms": None if whole else 1000 * (self.front_end.hop + self.lookahead) / SAMPLE_RATE,
+            "measured_ms": None if to_the_end else 1000 * (last + 1 - frame * hop) / SAMPLE_RATE,
         }
 
 

@@ -20,7 +20,8 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}  # of the contract, on t
 class Case:
     """An attention, and what its definition says of its look-ahead: the tests never ask the module for it.
 
-    `each` frames are added by every layer, `once` by the whole stack; both count from the last frame of a chunk.
+    `each` frames are added by every layer, `once` by the whole stack; both count from the last frame of a chunk. `share`
+    blocks in a row share one attention map.
     """
 
     attention: type
@@ -28,6 +29,7 @@ class Case:
     each: float = 0
     once: int = 0
     chunk: int = 1
+    share: int = 1
 
     def factory(self, **options):
         return partial(self.attention, num_heads=HEADS, **{**self.options, **options})
@@ -58,6 +60,19 @@ ATTENTIONS = {
     "Summary-past4": Case(SummaryMixing, {"chunk": 2, "left_context": 4, "norm": True}, chunk=2),
     "Summary-lite": Case(SummaryMixing, {"lite": True}, each=math.inf),
     "Summary-lite-chunk3": Case(SummaryMixing, {"chunk": 3, "lite": True}, chunk=3),
+    "AA-relative": Case(AA, {"positions": "relative"}, each=math.inf),
+    "SA-relative": Case(SA, {**WINDOW, "positions": "relative"}, each=2),
+    "LLSA-relative": Case(LLSA, {**WINDOW, "positions": "relative", "chunk": 2}, once=2, chunk=2),
+    "AA-shared": Case(AA, each=math.inf, share=2),
+    "AA-relative-shared": Case(AA, {"positions": "relative", "reuse": "queries"}, each=math.inf, share=3),
+    "MAA-shared": Case(MAA, {**WINDOW, "reuse": "queries"}, each=2, share=2),
+    "SA-shared": Case(SA, WINDOW, each=2, share=2),
+    "SA-relative-shared": Case(SA, {**WINDOW, "positions": "relative"}, each=2, share=3),
+    "LLSA-shared": Case(LLSA, WINDOW, once=2, share=3),
+    "LLSA-relative-shared": Case(
+        LLSA, {"left_context": 7, "lookahead": 4, "chunk": 2, "revisions": [0, 1, 4], "positions": "relative", "reuse": "queries"},
+        once=4, chunk=2, share=2,
+    ),
 }
 EDGES = {  # windows at their limits
     "MAA-past0": Case(MAA, {"left_context": 0, "lookahead": 2}, each=2),
@@ -104,7 +119,8 @@ def randomise(module, seed=0):
 
 def build_encoder(case, block, depth=DEPTH, dtype=torch.float64, options=None, **more):
     """A small encoder with randomised parameters; `options` go to the attention, `more` to the encoder."""
-    return randomise(Encoder(DIM, 2 * DIM, depth, block, case.factory(**(options or {})), **more).to(dtype))
+    owners = list(range(0, depth, case.share))
+    return randomise(Encoder(DIM, 2 * DIM, depth, block, case.factory(**(options or {})), owners=owners, **more).to(dtype))
 
 
 def noise(*shape, seed=0, dtype=torch.float64):

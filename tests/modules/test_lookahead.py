@@ -71,6 +71,7 @@ class Normalised(nn.Module):
     def __init__(self, front_end):
         super().__init__()
         self.front_end, self.hop, self.project = front_end, front_end.hop, front_end.project
+        self.lookahead = front_end.lookahead
 
     def features(self, samples, lengths):
         return self.front_end.features(samples - samples.mean(dim=1, keepdim=True), lengths)

@@ -1,0 +1,98 @@
+"""Parts that break what they declare, for the controls of `test_latency.py`; YAML names them, e.g. `!new:broken.Late`."""
+
+import torch
+from speech_attention.attention import AA, LLSA, SA
+from speech_attention.blocks import ConformerBlock
+from speech_attention.front_end import FbankFrontEnd
+from speech_attention.model import CTCModel
+
+
+class Normalised(FbankFrontEnd):
+    """Looks at the mean of the whole utterance."""
+
+    def features(self, samples, lengths):
+        return super().features(samples - samples.mean(dim=1, keepdim=True), lengths)
+
+
+class WideWindow(FbankFrontEnd):
+    """Reads one hop more than it declares."""
+
+    def features(self, samples, lengths):
+        return super().features(samples + samples.roll(-self.hop, dims=1), lengths)
+
+
+class CentredConformer(ConformerBlock):
+    """Its convolution reads half a kernel ahead."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.convolution.centred = True
+
+    def forward(self, x, valid, table, state=None):
+        x, valid, after = super().forward(x, valid, table, state)
+        return x, valid, {**after, "convolution": (state or after)["convolution"]}
+
+
+class ShiftedSA(SA):
+    """Each layer reads `shift` frames more than its `layer_lookahead` says, or less."""
+
+    def __init__(self, shift, **options):
+        super().__init__(**options)
+        self.shift = shift
+
+    def attend_window(self, q, k, v, valid):
+        return super().attend_window(q, k.roll(-self.shift, dims=1), v.roll(-self.shift, dims=1), valid)
+
+
+class EagerLLSA(LLSA):
+    """Each layer sees the local frames of the next group in place of those of its `layout`."""
+
+    def mix(self, q, k, v, valid, state=None):
+        return super().mix(q, k.roll(-1, dims=1), v.roll(-1, dims=1), valid, state)
+
+
+class DeafLLSA(LLSA):
+    """Does not see the last look-ahead frame of its `layout`."""
+
+    def mix(self, q, k, v, valid, state=None):
+        last = torch.tensor([valid.size(2) - 1])
+        y, _, state = super().mix(q, k, v, valid.index_fill(2, last, False), state)
+        return y, valid, state
+
+
+class CausalAA(AA):
+    """Says that it looks at nothing to come."""
+
+    layer_lookahead = 0
+
+    def mix(self, q, k, v, valid, state=None):
+        return *super().mix(q, k, v, valid)[:2], {}
+
+    def initial_state(self, batch_size):
+        return {}
+
+
+class Late(CTCModel):
+    """Computes what it should and, from frame `since` on, holds each frame back until the next one is there."""
+
+    def __init__(self, since, **parts):
+        super().__init__(**parts)
+        self.since = since
+
+    def initial_state(self, batch_size):
+        held, done = torch.zeros(batch_size, 0, 29), torch.tensor(0)
+        return {"model": super().initial_state(batch_size), "held": held, "done": done}
+
+    def step(self, samples, state):
+        y, model = super().step(samples, state["model"])
+        y = torch.cat([state["held"], y], dim=1)
+        ready = y.size(1) - 1 if y.size(1) and state["done"] + y.size(1) > self.since else y.size(1)
+        return y[:, :ready], {"model": model, "held": y[:, ready:], "done": state["done"] + ready}
+
+
+class Silent(CTCModel):
+    """Nothing ever comes out."""
+
+    def step(self, samples, state):
+        y, state = super().step(samples, state)
+        return y[:, :0], state
