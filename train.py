@@ -116,7 +116,7 @@ def main_first(function, *arguments):
 
 def architecture(config):
     """What a pre-trained encoder must share with the experiment that loads it."""
-    return {key: config[key] for key in ("attention", "block", "front_end", "dim", "ffn_dim", "num_layers")}
+    return {key: config[key] for key in ("attention", "block", "front_end", "dim", "ffn_dim", "num_layers", "owners")}
 
 
 def fit_front_end(hparams, train, utterances=300):

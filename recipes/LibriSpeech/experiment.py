@@ -192,8 +192,10 @@ def plain(node):
         return {"class": _tag(node), **entries} if _tag(node) else entries
     if isinstance(node, list):
         return [plain(value) for value in node]
-    if isinstance(node, (bool, int, float)) or node is None:
-        return node if not isinstance(node, float) else float(node)
+    if isinstance(node, bool) or node is None:
+        return node
+    if isinstance(node, (int, float)):  # ruamel has its own kinds of both
+        return int(node) if isinstance(node, int) else float(node)
     return str(getattr(node, "value", node))
 
 

@@ -19,14 +19,24 @@ def weights(folder):
     return torch.load(folder / "pretrain" / "encoder.ckpt")["state"], torch.load(last / "model.ckpt")
 
 
-@pytest.mark.parametrize("attention", ["aa", "maa", "sa", "llsa", "summary_mixing"])
-def test_debug_run_of_every_attention(tree, tmp_path, attention):
-    assert train.main(arguments(tree(), tmp_path / "run", "--debug", yaml=attention)) == 0
+@pytest.mark.parametrize(
+    "yaml, attention, frames",
+    [
+        ("aa", "AA", None),
+        ("maa", "MAA", 2 * 4),  # two layers of 4 frames
+        ("sa", "SA", 2 * 4),
+        ("llsa", "LLSA", 4),
+        ("summary_mixing", "SummaryMixing", 4 - 1),  # the rest of a chunk of 4
+        ("shared_attention", "AA", None),
+    ],
+)
+def test_debug_run_of_every_attention(tree, tmp_path, yaml, attention, frames):
+    owners = {"owners": "[0]"} if yaml == "shared_attention" else {}  # of two layers
+    assert train.main(arguments(tree(), tmp_path / "run", "--debug", yaml=yaml, **owners)) == 0
     summary = json.loads((tmp_path / "run-debug" / "summary.json").read_text())
-    assert summary["attention"] == attention.upper() and summary["debug"]
-    frames = {"aa": None, "maa": 8, "sa": 8, "llsa": 4}[attention]  # 2 layers of 4 frames, or 4 in all
+    assert summary["attention"] == attention and summary["debug"]
     assert summary["latency"]["declared_frames"] == summary["latency"]["measured_frames"] == frames
-    if attention == "aa":
+    if frames is None:
         assert summary["wer_streaming"] is None
     else:
         assert summary["wer_streaming"]["test-c"] == {**summary["wer"]["test-c"], "different": []}
@@ -81,10 +91,14 @@ def test_killed_in_each_stage_ends_with_the_same_weights(tree, tmp_path):
     assert not list((tmp_path / "killed").rglob("partial-*"))
 
 
-def test_two_processes(tree, tmp_path):
-    """torchrun: both processes train on their part of the data, and one of them writes the results."""
+@pytest.mark.parametrize("yaml, changes", [("llsa", {}), ("shared_attention", {"owners": "[0]"})], ids=["llsa", "shared"])
+def test_two_processes(tree, tmp_path, yaml, changes):
+    """torchrun: both processes train on their part of the data, and one of them writes the results.
+
+    Gradients of all parameters are exchanged: a parameter without one (a follower's queries) would stop the run.
+    """
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py"]
-    command = [*launch, *arguments(tree(), tmp_path / "run"), "--distributed_backend", "gloo"]
+    command = [*launch, *arguments(tree(), tmp_path / "run", yaml=yaml, **changes), "--distributed_backend", "gloo"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["wer"]["test-c"]["utterances"] == SPLITS["test-c"]
     assert len((tmp_path / "run" / "finetune" / "log.jsonl").read_text().splitlines()) == 2

@@ -1,0 +1,232 @@
+"""The attention maps of a trained encoder, and what they say.
+
+A map A (.., T, T) has a row for each frame: A[i, j] is the weight that frame i gives to frame j, and a row sums to 1. What
+is measured has a value that a map without any content would have: a uniform map does not have diagonality 0 but almost 2/3.
+"""
+
+import torch
+from speech_attention.attention.base import Attention
+
+
+def has_maps(encoder):
+    """Whether its blocks make attention maps; SummaryMixing, for one, has none."""
+    return all(isinstance(block.attention, Attention) for block in encoder.blocks)
+
+
+@torch.no_grad()
+def attention_maps(encoder, x):
+    """The map of each layer and head, by the attention's own code.
+
+    An attention is linear in its values, so what it makes of the identity is its map. Each block's `mix` is called again
+    with columns of the identity for values, as many at a time as a value is wide; all versions (revisions) of a frame are
+    that frame.
+
+    Arguments
+    ---------
+    encoder : Encoder
+        See `has_maps`.
+    x : torch.Tensor
+        (time, dim), the frames of one utterance.
+
+    Returns
+    -------
+    torch.Tensor
+        (layers, heads, time, time), of the final version of each frame.
+
+    Example
+    -------
+    >>> from functools import partial
+    >>> from speech_attention.attention import SA
+    >>> from speech_attention.blocks import TransformerBlock
+    >>> from speech_attention.encoder import Encoder
+    >>> attention = partial(SA, num_heads=2, left_context=1, lookahead=0)
+    >>> maps = attention_maps(Encoder(8, 16, 3, TransformerBlock, attention), torch.rand(4, 8))
+    >>> maps.shape
+    torch.Size([3, 2, 4, 4])
+    >>> maps[0, 0].count_nonzero(dim=1)  # frames that each frame sees
+    tensor([1, 2, 2, 2])
+    """
+    maps, attentions = [], [block.attention for block in encoder.blocks]
+
+    def watched(mix, layout):
+        def mix_too(*parts, **options):
+            v = parts[-1]  # (1, groups, frames, heads, head_dim)
+            time, width = (v.size(1) - 1) * layout.chunk + layout.lookahead + 1, v.size(-1)
+            identity = torch.eye(time, -(-time // width) * width, dtype=v.dtype, device=v.device)
+            identity = layout.expand(identity[None])[:, :, :, None]  # (1, groups, frames, 1, time and a little)
+            columns = [mix(*parts[:-1], some.expand_as(v), **options)[0] for some in identity.split(width, dim=-1)]
+            rows = torch.cat(columns, dim=-1)[0, :, : layout.chunk].flatten(0, 1)  # (time, heads, time)
+            maps.append(rows[: len(x), :, : len(x)].transpose(0, 1))
+            return mix(*parts, **options)
+
+        return mix_too
+
+    for attention in attentions:
+        attention.mix = watched(attention.mix, attention.layout)
+    try:
+        encoder(x[None], torch.tensor([len(x)], device=x.device))
+    finally:
+        for attention in attentions:
+            del attention.mix  # the method is there again
+    return torch.stack(maps)
+
+
+def seen(maps):
+    """(.., T, T) -> (T, T) bool: what a frame may look at, for then some map looks at it, be it little.
+
+    Example
+    -------
+    >>> seen(torch.tensor([[[1.0, 0.0], [0.5, 0.5]], [[1.0, 0.0], [1.0, 0.0]]]))
+    tensor([[ True, False],
+            [ True,  True]])
+    """
+    return (maps > 0).flatten(0, -3).any(dim=0)
+
+
+def uniform(visible):
+    """(T, T) bool -> (T, T): the map that is uniform over what each frame sees."""
+    return visible / visible.sum(dim=-1, keepdim=True)
+
+
+def distance_profile(maps):
+    """How much attention goes how far: p(d) = (1/T) sum of A[i, j] over |i - j| = d.
+
+    Its cumulative sum is the cumulative attention diagonality of Shim, Choi and Sung (ICLR 2022), C(r) at r = d / (T - 1).
+
+    Arguments
+    ---------
+    maps : torch.Tensor
+        (.., T, T).
+
+    Returns
+    -------
+    torch.Tensor
+        (.., T), p(0) .. p(T - 1); they sum to 1.
+    """
+    time = maps.size(-1)
+    index = torch.arange(time, device=maps.device)
+    distance = (index[:, None] - index).abs().flatten()
+    profile = maps.new_zeros(*maps.shape[:-2], time)
+    return profile.index_add_(-1, distance, maps.flatten(-2)) / time
+
+
+def diagonality(profile):
+    """The area under the cumulative attention diagonality: D = integral of C(r) over r = 1 - E|i - j| / (T - 1).
+
+    1 for the identity; (2T - 1) / (3T) for a uniform map, as then E|i - j| = (T^2 - 1) / (3T): comparable at equal T only.
+
+    Arguments
+    ---------
+    profile : torch.Tensor
+        (.., T), of `distance_profile`.
+
+    Returns
+    -------
+    torch.Tensor
+        (..)
+
+    Example
+    -------
+    >>> diagonality(distance_profile(torch.stack([torch.eye(5), torch.full((5, 5), 0.2)])))
+    tensor([1.0000, 0.6000])
+    """
+    distance = torch.arange(profile.size(-1), device=profile.device)
+    return 1 - (profile * distance).sum(dim=-1) / (profile.size(-1) - 1)
+
+
+def overlaps(maps):
+    """Overlap of each two maps: the mean over frames i of sum_j min(A[i, j], B[i, j]), which is 1 - total variation.
+
+    Arguments
+    ---------
+    maps : torch.Tensor
+        (layers, heads, T, T).
+
+    Returns
+    -------
+    torch.Tensor
+        (layers, layers, heads, heads): 1 for equal maps, 0 for those that look at nothing in common.
+    """
+    flat = maps.flatten(0, 1)
+    rows = [torch.minimum(one, flat).sum(dim=(-2, -1)) / maps.size(-1) for one in flat]  # one at a time: memory
+    return torch.stack(rows).unflatten(1, maps.shape[:2]).unflatten(0, maps.shape[:2]).transpose(1, 2)
+
+
+def matched(overlap):
+    """The mean overlap of two layers' heads, paired greedily: the best pair first, then the best of what is left.
+
+    The heads of layers that were trained apart have no common order; a follower takes its owner's as they are.
+
+    Arguments
+    ---------
+    overlap : torch.Tensor
+        (heads, heads), of `overlaps`.
+
+    Returns
+    -------
+    float
+
+    Example
+    -------
+    >>> matched(torch.tensor([[0.2, 1.0], [0.5, 0.9]]))
+    0.75
+    """
+    overlap, pairs = overlap.clone(), []
+    for _ in range(len(overlap)):
+        row, column = divmod(int(overlap.argmax()), len(overlap))
+        pairs.append(overlap[row, column].item())
+        overlap[row], overlap[:, column] = -1, -1
+    return sum(pairs) / len(pairs)
+
+
+def phone_attention(maps, visible, phones, number):
+    """What `lift` needs to know of one utterance; sums over utterances are sums of these.
+
+    Of what frame i sees, the run of its own phone that it stands in is left out. What attention it has left, m_i, would
+    give m_i / n_i to each of the n_i frames that are left, if it were spread evenly.
+
+    Arguments
+    ---------
+    maps : torch.Tensor
+        (layers, T, T).
+    visible : torch.Tensor
+        (T, T) bool, see `seen`.
+    phones : torch.Tensor
+        (T,) the number of each frame's phone; -1: not known.
+    number : int
+        Phones, P.
+
+    Returns
+    -------
+    attention, even, pairs : torch.Tensor
+        Sums over the pairs of a frame i of phone p and a frame j of phone q outside i's run: of A[i, j] and of m_i / n_i,
+        (layers, P, P) each; and the number of pairs, (P, P).
+    """
+    run = torch.cat([phones.new_zeros(1), phones.diff().ne(0).cumsum(0)])
+    others = (visible & (run[:, None] != run)).double()
+    maps = maps * others
+    even = maps.sum(dim=-1, keepdim=True) / others.sum(dim=-1, keepdim=True).clamp(min=1) * others
+    member = (phones[:, None] == torch.arange(number)).double()
+    return tuple(member.T @ of @ member for of in (maps, even, others))
+
+
+def lift(attention, even, pairs, least=1000):
+    """Phoneme attention relationship (Shim, Choi and Sung, ICLR 2022) as a lift: attention from phone p to phone q, over
+    what the same attention would give to q if it were spread evenly over the frames that p's frames see.
+
+    1 everywhere for a map that is uniform over what it sees; with AA, and all of a frame's attention outside its own run,
+    T times the mean attention, T without that run. Frames weigh as much as the attention that they have left.
+
+    Arguments
+    ---------
+    attention, even, pairs
+        Sums of `phone_attention`.
+    least : int
+        With fewer pairs of frames the lift of two phones is NaN.
+
+    Returns
+    -------
+    torch.Tensor
+        (layers, P, P): from p (row) to q (column).
+    """
+    return (attention / even).masked_fill((pairs < max(least, 1)) | (even == 0), torch.nan)
