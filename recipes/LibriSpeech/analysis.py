@@ -8,13 +8,13 @@ import torch
 from speech_attention.attention.base import Attention
 
 
-def has_maps(encoder):
-    """Whether its blocks make attention maps; SummaryMixing, for one, has none."""
-    return all(isinstance(block.attention, Attention) for block in encoder.blocks)
+def has_maps(model):
+    """Whether all of its blocks make attention maps; SummaryMixing, for one, has none."""
+    return all(isinstance(block.attention, Attention) for block in model.encoder.blocks)
 
 
 @torch.no_grad()
-def attention_maps(encoder, x):
+def attention_maps(model, samples):
     """The map of each layer and head, by the attention's own code.
 
     An attention is linear in its values, so what it makes of the identity is its map. Each block's `mix` is called again
@@ -23,10 +23,10 @@ def attention_maps(encoder, x):
 
     Arguments
     ---------
-    encoder : Encoder
+    model : SpeechEncoder
         See `has_maps`.
-    x : torch.Tensor
-        (time, dim), the frames of one utterance.
+    samples : torch.Tensor
+        (samples,) of one utterance.
 
     Returns
     -------
@@ -39,24 +39,28 @@ def attention_maps(encoder, x):
     >>> from speech_attention.attention import SA
     >>> from speech_attention.blocks import TransformerBlock
     >>> from speech_attention.encoder import Encoder
+    >>> from speech_attention.front_end import FbankFrontEnd
+    >>> from speech_attention.model import SpeechEncoder
     >>> attention = partial(SA, num_heads=2, left_context=1, lookahead=0)
-    >>> maps = attention_maps(Encoder(8, 16, 3, TransformerBlock, attention), torch.rand(4, 8))
+    >>> model = SpeechEncoder(FbankFrontEnd(8), Encoder(8, 16, 3, TransformerBlock, attention))
+    >>> maps = attention_maps(model, torch.rand(4 * 640))
     >>> maps.shape
     torch.Size([3, 2, 4, 4])
     >>> maps[0, 0].count_nonzero(dim=1)  # frames that each frame sees
     tensor([1, 2, 2, 2])
     """
-    maps, attentions = [], [block.attention for block in encoder.blocks]
+    maps, attentions = [], [block.attention for block in model.encoder.blocks]
+    length = -(-len(samples) // model.front_end.hop)
 
     def watched(mix, layout):
         def mix_too(*parts, **options):
             v = parts[-1]  # (1, groups, frames, heads, head_dim)
             time, width = (v.size(1) - 1) * layout.chunk + layout.lookahead + 1, v.size(-1)
-            identity = torch.eye(time, -(-time // width) * width, dtype=v.dtype, device=v.device)
+            identity = torch.eye(time, -(-time // width) * width, dtype=v.dtype)
             identity = layout.expand(identity[None])[:, :, :, None]  # (1, groups, frames, 1, time and a little)
             columns = [mix(*parts[:-1], some.expand_as(v), **options)[0] for some in identity.split(width, dim=-1)]
             rows = torch.cat(columns, dim=-1)[0, :, : layout.chunk].flatten(0, 1)  # (time, heads, time)
-            maps.append(rows[: len(x), :, : len(x)].transpose(0, 1))
+            maps.append(rows[:length, :, :length].transpose(0, 1))
             return mix(*parts, **options)
 
         return mix_too
@@ -64,7 +68,7 @@ def attention_maps(encoder, x):
     for attention in attentions:
         attention.mix = watched(attention.mix, attention.layout)
     try:
-        encoder(x[None], torch.tensor([len(x)], device=x.device))
+        model(samples[None], torch.tensor([len(samples)]))
     finally:
         for attention in attentions:
             del attention.mix  # the method is there again
@@ -104,7 +108,7 @@ def distance_profile(maps):
         (.., T), p(0) .. p(T - 1); they sum to 1.
     """
     time = maps.size(-1)
-    index = torch.arange(time, device=maps.device)
+    index = torch.arange(time)
     distance = (index[:, None] - index).abs().flatten()
     profile = maps.new_zeros(*maps.shape[:-2], time)
     return profile.index_add_(-1, distance, maps.flatten(-2)) / time
@@ -130,7 +134,7 @@ def diagonality(profile):
     >>> diagonality(distance_profile(torch.stack([torch.eye(5), torch.full((5, 5), 0.2)])))
     tensor([1.0000, 0.6000])
     """
-    distance = torch.arange(profile.size(-1), device=profile.device)
+    distance = torch.arange(profile.size(-1))
     return 1 - (profile * distance).sum(dim=-1) / (profile.size(-1) - 1)
 
 
@@ -214,8 +218,8 @@ def lift(attention, even, pairs, least=1000):
     """Phoneme attention relationship (Shim, Choi and Sung, ICLR 2022) as a lift: attention from phone p to phone q, over
     what the same attention would give to q if it were spread evenly over the frames that p's frames see.
 
-    1 everywhere for a map that is uniform over what it sees; with AA, and all of a frame's attention outside its own run,
-    T times the mean attention, T without that run. Frames weigh as much as the attention that they have left.
+    1 everywhere for a map that is uniform over what it sees. For AA it is the mean of A[i, j] / m_i, times T without the own
+    run, where frame i weighs as much as the attention m_i that it has left.
 
     Arguments
     ---------

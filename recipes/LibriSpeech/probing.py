@@ -1,0 +1,223 @@
+"""What the layers of an encoder know of phones, as one linear layer finds it.
+
+The encoder is frozen; the probe is trained and tested on different speakers. What an accuracy means is told by the controls:
+the same probe on the layers of an encoder with random weights, and on filterbanks.
+"""
+
+import io
+import math
+
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from speech_attention.front_end import SAMPLE_RATE
+from torch import nn
+from torch.nn import functional as F
+from torchaudio.transforms import MelSpectrogram
+from tqdm import tqdm
+
+from .phones import inventory
+from .splits import spread
+from .trained import tagged
+
+DECAYS = (1e-1, 1e-2, 1e-3)  # of the probe's weights: wide features, such as filterbanks, want more
+FRAMES = 32_000  # for training and test together; more are thinned out evenly
+SHIFTS = range(-3, 4)  # frames
+CONTEXT = SAMPLE_RATE // 5  # samples before and after a frame that the filterbanks may add, where the encoder does
+
+
+@torch.no_grad()
+def layer_outputs(model, samples):
+    """What each layer of an encoder puts out.
+
+    Arguments
+    ---------
+    model : SpeechEncoder
+    samples : torch.Tensor
+        (samples,)
+
+    Returns
+    -------
+    torch.Tensor
+        (layers, time, dim), of the final version of each frame, before the norm that ends the encoder.
+    """
+    outputs, time, chunk = [], -(-len(samples) // model.front_end.hop), model.encoder.layout.chunk
+
+    def keep(block, inputs, output):
+        outputs.append(output[0][0, :, :chunk].flatten(0, 1)[:time])  # of (1, groups, frames, dim)
+
+    hooks = [block.register_forward_hook(keep) for block in model.encoder.blocks]
+    try:
+        model(samples[None], torch.tensor([len(samples)]))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.stack(outputs)
+
+
+def untrained(system):
+    """The model of a `Trained` with random weights; the statistics of its front end are those of the trained one."""
+    torch.manual_seed(0)
+    model = load_hyperpyyaml(io.StringIO(f"model: {tagged(system.config['model'])}"))["model"].eval()
+    model.load_state_dict(dict(system.model.named_buffers()), strict=False)
+    return model
+
+
+class Filterbanks(nn.Module):
+    """Log-mel filterbanks every 20 ms of what each frame reads, `left` and `right` samples more of it: no encoder.
+
+    Arguments
+    ---------
+    hop, window : int
+        Of the front end, samples.
+    left, right : int
+        Samples.
+
+    Example
+    -------
+    >>> Filterbanks(hop=640, window=1360, left=3200, right=1280)(torch.rand(16000)).shape
+    torch.Size([25, 1440])
+    """
+
+    def __init__(self, hop, window, left, right):
+        super().__init__()
+        self.hop, self.before, self.right = hop, window - hop + left, right
+        self.mel = MelSpectrogram(SAMPLE_RATE, n_fft=400, hop_length=320, n_mels=80, center=False)
+
+    def forward(self, samples):
+        """(samples,) -> (time, features)"""
+        padded = F.pad(samples, (self.before, self.right + -len(samples) % self.hop))
+        stretches = padded.unfold(0, self.before + self.hop + self.right, self.hop)
+        return (self.mel(stretches) + 1e-6).log().flatten(1)
+
+
+def probe(features, labels, part):
+    """The accuracy of a softmax regression on standardised features: cross-entropy and weight decay, to its minimum.
+
+    Arguments
+    ---------
+    features : torch.Tensor
+        (frames, features).
+    labels : torch.Tensor
+        (frames,), 0 or more.
+    part : torch.Tensor
+        (frames,): 0 to train, 1 to choose the weight decay, 2 to test.
+
+    Returns
+    -------
+    float
+        %, of the frames to test.
+
+    Example
+    -------
+    >>> labels, part = torch.tensor([0, 1] * 6), torch.tensor([0] * 4 + [1] * 4 + [2] * 4)
+    >>> probe(labels[:, None] + 0.1 * torch.rand(12, 1), labels, part)
+    100.0
+    """
+    train, choose, test = (part == number for number in range(3))
+    features = (features - features[train].mean(dim=0)) / features[train].std(dim=0).clamp(min=1e-6)
+    inputs, targets = features[train], labels[train]
+    weight = torch.zeros(int(labels.max()) + 1, features.size(1), requires_grad=True)
+    bias = torch.zeros(len(weight), requires_grad=True)
+    found = []
+    for decay in DECAYS:  # each from where the one before it ended
+        optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
+
+        def loss():
+            optimizer.zero_grad()
+            value = F.cross_entropy(F.linear(inputs, weight, bias), targets) + decay * weight.square().sum()
+            value.backward()
+            return value
+
+        optimizer.step(loss)
+        with torch.no_grad():
+            right = (F.linear(features, weight, bias).argmax(dim=-1) == labels).double()
+        found.append((right[choose].mean().item(), right[test].mean().item()))
+    return 100 * max(found, key=lambda pair: pair[0])[1]
+
+
+def frame_labels(data, phones, held_out):
+    """What the probe is to tell, and where.
+
+    Arguments
+    ---------
+    data : DynamicItemDataset
+    phones : dict
+        From utterance id to the phone of each frame, None where it is not known.
+    held_out : list of str
+        Speakers.
+
+    Returns
+    -------
+    frames : dict
+        From utterance id to the numbers of the frames that are used.
+    labels : torch.Tensor
+        (frames, shifts): the phone of each of them and of those around it, as far as `SHIFTS` go.
+    part : torch.Tensor
+        (frames,), see `probe`; the last quarter of the frames of the other speakers is there to choose the decay.
+    """
+    numbers = {phone: number for number, phone in enumerate(inventory(set().union(*phones.values())))}
+    every = math.ceil(sum(map(len, phones.values())) / FRAMES)
+    frames, labels, test = {}, [], []
+    for key in data.data_ids:
+        around = [-1] * max(SHIFTS)
+        said = torch.tensor([*around, *(numbers.get(phone, -1) for phone in phones[key]), *around]).unfold(0, len(SHIFTS), 1)
+        frames[key] = torch.tensor([t for t in range(0, len(said), every) if (said[t] >= 0).all()], dtype=torch.long)
+        labels.append(said[frames[key]])
+        test.append(torch.full((len(frames[key]),), data.data[key]["spk_id"] in held_out))
+    part = 2 * torch.cat(test)
+    train = (part == 0).nonzero().flatten()
+    part[train[len(train) * 3 // 4 :]] = 1
+    return frames, torch.cat(labels), part
+
+
+def measure_probe(system, data, phones):
+    """Accuracy of a linear probe on each layer, on those of an untrained encoder, and on filterbanks.
+
+    Arguments
+    ---------
+    system : Trained
+    data : DynamicItemDataset
+    phones : dict
+        From utterance id to the phone of each frame, None where it is not known.
+
+    Returns
+    -------
+    dict or None
+        None if there are not two speakers with phones.
+    """
+    speakers = sorted({data.data[key]["spk_id"] for key in data.data_ids})
+    held_out = spread(speakers, max(1, round(len(speakers) / 4)))
+    frames, labels, part = frame_labels(data, phones, held_out)
+    train, test = labels[part < 2, -SHIFTS[0]], labels[part == 2, -SHIFTS[0]]
+    if not len(test) or len(train) < 4:
+        return None
+
+    front_end, other = system.model.front_end, untrained(system)
+    right = min(CONTEXT, system.model.encoder.lookahead * front_end.hop)
+    filterbanks = Filterbanks(front_end.hop, front_end.window, CONTEXT, right)
+    sources = {
+        "trained": lambda samples: layer_outputs(system.model, samples),
+        "untrained": lambda samples: layer_outputs(other, samples),
+        "filterbanks": lambda samples: filterbanks(samples)[None],
+    }
+
+    def accuracy(features, shift=0):
+        return round(probe(features, labels[:, shift - SHIFTS[0]], part), 2)
+
+    result = {
+        "frames": {"train": len(train), "test": len(test)},
+        "speakers": {"train": [speaker for speaker in speakers if speaker not in held_out], "test": held_out},
+        "filterbank_context_ms": [1000 * CONTEXT / SAMPLE_RATE, 1000 * right / SAMPLE_RATE],
+    }
+    for source, outputs in sources.items():
+        features = []
+        for place in tqdm(range(len(data)), desc=f"probe, {source}", unit="utterance", disable=None, leave=False):
+            utterance = data[place]
+            features.append(outputs(utterance["sig"])[:, frames[utterance["id"]]])
+        features = torch.cat(features, dim=1)  # (layers, frames, dim)
+        result[source] = [accuracy(layer) for layer in tqdm(features, desc="probes", disable=None, leave=False)]
+        if source == "trained":
+            result["shifted"] = {"shifts": list(SHIFTS), "layer_1": [accuracy(features[0], shift) for shift in SHIFTS]}
+    result["filterbanks"] = result["filterbanks"][0]
+    result["most_frequent"] = round(100 * (test == train.mode().values).double().mean().item(), 2)
+    return result

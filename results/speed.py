@@ -1,0 +1,222 @@
+"""Time and memory of the attentions against length, in the shape of the medium scale (Conformer-M).
+
+    python results/speed.py                                   # all that is missing in results/speed.json; draws speed.png
+    python results/speed.py --only modules --lengths 1024 --again
+    python results/speed.py --report                          # measures nothing: tables, verdicts and figure of the file
+
+One utterance, forward (without gradients) and forward + backward. All variants of a group at a length are built in one
+process and take turns, in another order each round, so that what else the machine does meets all of them; compared are the
+times of the same round. Optimiser and loss, which are the same for all, are left out. Peak memory is that of the tensors
+that forward and backward make, gradients counted, parameters not. What is in the file is kept.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+import warnings
+from itertools import accumulate
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+warnings.filterwarnings("ignore", category=FutureWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module="speechbrain")
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # the profiler would tell of each start
+
+import torch  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from recipes.errors import Parser, UserError  # noqa: E402
+from recipes.LibriSpeech import experiment, summary  # noqa: E402
+from results import speed_report  # noqa: E402
+from results.speed_variants import LENGTHS, build, names  # noqa: E402
+
+SCALE = "medium"
+SECONDS = 25  # of a length, if `--repeats` is not given: as many rounds as that takes
+ROUNDS = 3, 25  # at least, at most
+
+
+def train(subject, gradient):
+    """Forward and backward; the gradients stay."""
+    subject.forward().backward(gradient)
+
+
+@torch.no_grad()
+def infer(subject):
+    return subject.forward()
+
+
+def clear(subject):
+    for tensor in (*subject.module.parameters(), *subject.leaves):
+        tensor.grad = None
+
+
+def milliseconds(device, function, *arguments):
+    """Time of one call."""
+    synchronise = torch.cuda.synchronize if device == "cuda" else lambda: None
+    synchronise()
+    start = time.perf_counter()
+    function(*arguments)
+    synchronise()
+    return 1000 * (time.perf_counter() - start)
+
+
+def peak_bytes(device, function, *arguments):
+    """The most that the tensors which a call makes occupy at a time, as PyTorch's allocator counts them.
+
+    Example
+    -------
+    >>> x = torch.ones(1000)
+    >>> peak_bytes("cpu", lambda: (x + 1) + (x + 2))  # three tensors of float32 at the last addition
+    12000
+    """
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        function(*arguments)
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.autograd.profiler.profile(profile_memory=True) as profiler:
+        function(*arguments)
+    events = [event for event in profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+
+
+def measure(group, frames, shape, device="cpu", repeats=None):
+    """All variants of a group at one length, in turn.
+
+    Arguments
+    ---------
+    group : str
+    frames : int
+    shape : dict
+        See `speed_variants.build`.
+    device : str
+        `cpu` or `cuda`.
+    repeats : int or None
+        Rounds; None: as many as fit `SECONDS`.
+
+    Returns
+    -------
+    list of dict
+        A cell for each variant: `group`, `variant`, `frames`, `parameters`, `forward_ms` and `both_ms` (one number for each
+        round), `peak_mib`.
+    """
+    variants = names(group, frames)
+    torch.manual_seed(0)
+    subjects = [build(group, name, frames, shape, device) for name in variants]
+    gradients, cells = [], []
+    bar = tqdm(desc=f"{group}, {frames} frames", total=len(subjects), unit="run", disable=not sys.stderr.isatty(), leave=False)
+    start = time.perf_counter()
+    for name, subject in zip(variants, subjects):  # also the warm-up
+        gradients.append(torch.randn_like(infer(subject)))
+        peak = peak_bytes(device, train, subject, gradients[-1])
+        clear(subject)
+        parameters = sum(parameter.numel() for parameter in subject.module.parameters())
+        cells.append({"group": group, "variant": name, "frames": frames, "parameters": parameters})
+        cells[-1].update(forward_ms=[], both_ms=[], peak_mib=round(peak / 2**20, 3))
+        bar.update()
+    least, most = ROUNDS
+    rounds = repeats or max(least, min(most, int(SECONDS / (time.perf_counter() - start))))
+    bar.total = len(subjects) * (1 + rounds)
+    for turn in range(rounds):
+        for i in range(len(subjects)):
+            i = (i + turn) % len(subjects)
+            cells[i]["forward_ms"].append(round(milliseconds(device, infer, subjects[i]), 3))
+            cells[i]["both_ms"].append(round(milliseconds(device, train, subjects[i], gradients[i]), 3))
+            clear(subjects[i])
+            bar.update()
+    bar.close()
+    return cells
+
+
+def load(path):
+    """The results in a file, None if it is not there."""
+    try:
+        results = json.loads(path.read_text())
+        _ = results["cells"], results["environment"]
+        return results
+    except FileNotFoundError:
+        return None
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{path} holds no measurements of this command: give another --output") from error
+
+
+def same_conditions(path, before, now):
+    """Refuse to put measurements of two machines into one file."""
+    flat = [{**results["environment"], **results} for results in (before, now)]
+    differ = [key for key in sorted(flat[1].keys() - {"git", "environment", "cells"}) if flat[0].get(key) != flat[1][key]]
+    if differ:
+        raise UserError(f"{path} was measured with another {', '.join(differ)}: give another --output, or delete it")
+
+
+def save(path, results):
+    """Write the results, one line for each cell."""
+    cells = ",\n".join(f"    {json.dumps(cell)}" for cell in results["cells"])
+    head = json.dumps({**results, "cells": []}, indent=2)
+    summary.write_text(path, head.replace('"cells": []', f'"cells": [\n{cells}\n  ]') + "\n")
+
+
+def fill(path, options):
+    """Measure what is missing in a file."""
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: there is none")
+    torch.set_num_threads(options.threads)
+    environment = summary.environment()
+    results = {"scale": SCALE, "device": options.device, "threads": options.threads, "environment": environment, "cells": []}
+    before = load(path)
+    if before:
+        same_conditions(path, before, results)
+        results = before
+    commit = environment["git"] and environment["git"]["commit"][:12] + "+" * environment["git"]["dirty"]
+    shape, _ = experiment.load(ROOT / "hparams" / "aa.yaml", f"scale: {SCALE}")
+    for group in options.only or LENGTHS:
+        for frames in options.lengths or LENGTHS[group]:
+            there = {cell["variant"] for cell in results["cells"] if (cell["group"], cell["frames"]) == (group, frames)}
+            if there.issuperset(names(group, frames)) and not options.again:
+                continue
+            cells = [cell for cell in results["cells"] if (cell["group"], cell["frames"]) != (group, frames)]
+            cells += [{**cell, "commit": commit} for cell in measure(group, frames, shape, options.device, options.repeats)]
+            results["cells"] = sorted(cells, key=lambda cell: (list(LENGTHS).index(cell["group"]), cell["frames"]))
+            save(path, results)
+
+
+def main(arguments):
+    """Measure, print, draw; 0, or 1 if a bound does not hold, or 2 after one line about what the user can mend."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=LENGTHS, help="groups; default: all")
+    parser.add_argument("--lengths", nargs="+", type=positive, help="frames of 40 ms; default: those of each group")
+    parser.add_argument("--repeats", type=positive, help="rounds; default: {} to {}, by the time they take".format(*ROUNDS))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of the CPU; default: %(default)s")
+    parser.add_argument("--again", action="store_true", help="measure also what is in the file")
+    parser.add_argument("--report", action="store_true", help="measure nothing")
+    parser.add_argument("--output", type=Path, default=ROOT / "results" / "speed.json", metavar="JSON", help="figure beside it")
+    try:
+        options = parser.parse_args(arguments)
+        if not options.report:
+            fill(options.output, options)
+        results = load(options.output)
+        if not results or not results["cells"]:
+            raise UserError(f"nothing is measured in {options.output}")
+        speed_report.draw(results, options.output.with_suffix(".png"))
+    except (UserError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    lines, hold = speed_report.verdicts(results)
+    print(speed_report.tables(results), *lines, sep="\n")
+    return 0 if hold else 1
+
+
+def positive(text):
+    """A whole number from 1 on, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number, 1 or more")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
