@@ -23,5 +23,13 @@ setup(
         "tqdm",
         "espeakng-loader>=0.2.4,<0.3",  # the voices of the embedded corpus
     ],
-    extras_require={"test": ["pytest>=8"]},
+    extras_require={
+        "figures": ["matplotlib>=3.8"],
+        "microphone": ["sounddevice>=0.4.6"],
+        "alignments": ["praatio>=6.2,<7"],  # TextGrids
+        "export": ["onnx>=1.20", "onnxscript>=0.7.2"],  # 0.7.1 cannot translate repeat_interleave
+        "test": [
+            "pytest>=8", "matplotlib>=3.8", "praatio>=6.2,<7", "onnx>=1.20", "onnxscript>=0.7.2", "onnxruntime>=1.22",
+        ],
+    },
 )

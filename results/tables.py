@@ -67,6 +67,49 @@ def default_run(path=ROOT / "results" / "measured" / "llsa-mini-embedded-seed1.j
     )
 
 
+def latency(path=ROOT / "results" / "latency.json"):
+    """The latency budget of each attention, declared and measured."""
+
+    def words(ms):
+        return "utterance" if ms is None else f"{ms / 1000:.2f} s"
+
+    rows = []
+    for run in json.loads(path.read_text())["results"]:
+        state = run["state_bytes"]
+        rows.append(
+            {
+                "experiment": f"`{run['experiment']}`",
+                "look-ahead of the attention": words(run["attention_ms"]),
+                "in all, declared": words(run["total_ms"]),
+                "measured by a gradient": words(run["gradient_ms"]),
+                "measured in a stream": "no streaming form" if state is None else words(run["streamed_ms"]),
+                "state of a stream": "" if state is None else f"{state / 2**20:.1f} MiB",
+            }
+        )
+    return markdown(rows)
+
+
+def delays(folder=ROOT / "results" / "delays"):
+    """What a listener waits for a word, for each run and each length of the packets."""
+    rows = []
+    for path in sorted(folder.glob("*.json")):
+        run = json.loads(path.read_text())
+        hops = run["hops"]
+        first = hops[0]["emitted_ms"]
+        rows.append(
+            {
+                "run": f"[{run['experiment']}](results/delays/{path.name})",
+                "heard": run["split"] + (" (trained on)" if run["trained_on"] else ""),
+                "ends of words by": run["word_ends"],
+                "median, p90, p99": f"{first['median']:.0f}, {first['p90']:.0f}, {first['p99']:.0f} ms",
+                "packets": ", ".join("utterance" if hop["hop_ms"] is None else f"{hop['hop_ms']:.0f} ms" for hop in hops),
+                "median in them": ", ".join(f"{hop['emitted_ms']['median']:.0f}" for hop in hops) + " ms",
+                "real-time factor, one core": ", ".join(f"{hop['real_time_factor']:.3f}" for hop in hops),
+            }
+        )
+    return markdown(rows) if rows else "No delay is measured yet."
+
+
 def published(path=ROOT / "results" / "published.yaml"):
     """The papers' numbers, with how sure each is."""
     entries = ruamel.yaml.YAML(typ="safe").load(path.read_text())
@@ -87,9 +130,10 @@ def published(path=ROOT / "results" / "published.yaml"):
 
 def fill(text):
     """README's text with each table between its markers made anew."""
-    for name, table in (("default", default_run()), ("measured", measured()), ("published", published())):
+    tables = {"default": default_run, "measured": measured, "published": published, "latency": latency, "delays": delays}
+    for name, table in tables.items():
         pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
-        text = re.sub(pattern, lambda match: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)
+        text = re.sub(pattern, lambda match: f"{match[1]}{table()}\n{match[2]}", text, flags=re.DOTALL)
     return text
 
 

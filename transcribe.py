@@ -1,0 +1,238 @@
+"""Transcribe audio with a trained system, as it comes.
+
+    python transcribe.py results/runs/llsa-mini-embedded-seed1 speech.flac
+    python transcribe.py results/runs/llsa-mini-embedded-seed1 *.wav --json --batch 8
+    python transcribe.py results/runs/llsa-mini-embedded-seed1 --microphone
+
+Text is final: it only grows. One input gives its text, then a newline. Of several, each gives a line, PATH, a tab and the
+text, in the order given; with --batch N they go side by side, and their lines come in the order in which they end.
+
+With --json, one object for each word once it is whole, which the next space shows: `start` and `end` of the frames of its
+letters, `emitted` and `closed`, how much had been heard when its last letter and when that space came out; in seconds of
+the input's own time. At the end of each input one more, with `real_time_factor`, the time to compute (all but reading and
+waiting; of a batch, an equal share) for a second of audio, and `latency_ms`, as the model declares and measures it,
+`total_ms` and `resampling_ms` with the resampling.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import sys
+import time
+import warnings
+
+warnings.filterwarnings("ignore", category=FutureWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module="speechbrain")
+
+import torch  # noqa: E402
+from speech_attention.ctc import GreedyDecoder  # noqa: E402
+from speech_attention.front_end import SAMPLE_RATE  # noqa: E402
+from speech_attention.recognizer import Output  # noqa: E402
+
+from recipes.errors import Parser, UserError  # noqa: E402
+from recipes.LibriSpeech import trained  # noqa: E402
+from recipes.LibriSpeech.audio import AudioFile, Microphone, Resampler  # noqa: E402
+from recipes.LibriSpeech.data import TOKENS  # noqa: E402
+
+LONGEST_HOP_MS = 10_000
+TOLERATED = 0.1
+"""Seconds that a piece may be late and nothing is said."""
+DIGITS = 7
+"""Of times in seconds: exact at 16 kHz."""
+
+
+def main(arguments):
+    """Transcribe; 0, or 2 after one line for each thing that the user can mend."""
+    try:
+        return run(parse(arguments))
+    except BrokenPipeError:  # whoever read the text has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (UserError, OSError) as error:
+        return complain(error)
+    except KeyboardInterrupt:
+        return 130
+
+
+def parse(arguments):
+    """The options, checked."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", metavar="EXPERIMENT_FOLDER", help="as train.py leaves it")
+    parser.add_argument("audio", nargs="*", metavar="AUDIO", help="files that libsndfile reads: any rate, any channels")
+    parser.add_argument("--microphone", nargs="?", const="", metavar="DEVICE", help="listen, until Ctrl-C")
+    parser.add_argument("--hop_ms", type=float, help="audio is fed in pieces of this length; default: one frame")
+    parser.add_argument("--realtime", action="store_true", help="feed files no faster than they would be spoken")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="files side by side, at most")
+    parser.add_argument("--json", action="store_true", help="JSON lines instead of text")
+    options = parser.parse_intermixed_args(arguments)
+    if bool(options.audio) == (options.microphone is not None):
+        raise UserError("give audio files, or --microphone: one of them")
+    if options.hop_ms is not None and not 1000 / SAMPLE_RATE <= options.hop_ms <= LONGEST_HOP_MS:
+        raise UserError(f"--hop_ms {options.hop_ms:g} must be from {1000 / SAMPLE_RATE} (a sample) to {LONGEST_HOP_MS}")
+    if options.batch < 1:
+        raise UserError(f"--batch {options.batch} must be 1 or more")
+    return options
+
+
+def run(options):
+    """Transcribe all inputs, up to `batch` side by side; 2 if any of them was bad, otherwise 0."""
+    system = trained.load(options.experiment)
+    if options.microphone is not None and not system.streams:
+        raise UserError("the attention of this experiment has no streaming form: it cannot listen to a microphone")
+    recognizer = system.recognizer() if system.streams else Offline(system.model)
+    hop_ms, latency, announced, bad = options.hop_ms or system.model.frame_ms, system.model.latency(), set(), []
+
+    def inputs():
+        for path in options.audio or [None]:
+            try:
+                source = Microphone(options.microphone, hop_ms) if path is None else AudioFile(path, hop_ms, options.realtime)
+            except UserError as error:
+                bad.append(complain(error))
+                continue
+            each = Input(source, recognizer, latency, f"{source.name}\t" if len(options.audio) > 1 else "")
+            if (line := each.announcement()) not in announced:
+                announced.add(line)
+                print(line, file=sys.stderr, flush=True)
+            yield each
+
+    waiting, running, late = inputs(), [], 0.0
+    live = min(len(options.audio), options.batch) <= 1
+    while running := running + list(itertools.islice(waiting, options.batch - len(running))):
+        pieces = [each.listen() for each in running]
+        began = time.perf_counter()
+        for each, piece in zip(running, pieces):
+            each.feed(piece)
+        outputs = recognizer.run([each.stream for each in running])
+        took = time.perf_counter() - began
+        for each, output in zip(running, outputs):
+            each.took += took / len(running)
+            say(each.as_json(output) if options.json else each.as_text(output, live))
+            late = max(late, each.source.late)
+            if each.error:
+                bad.append(complain(each.error))
+        running = [each for each in running if not each.stream.ended]
+    if late > max(hop_ms / 1000, TOLERATED):
+        print(f"could not keep up: {late:.2f} s late at the worst", file=sys.stderr)
+    return 2 if bad else 0
+
+
+class Input:
+    """One input on its way through the recognizer: from the pieces of its source to what is printed.
+
+    Arguments
+    ---------
+    source : AudioFile or Microphone
+    recognizer : Recognizer or Offline
+    latency : dict
+        Of the model, see `SpeechEncoder.latency`.
+    title : str
+        What is printed before its text.
+    """
+
+    def __init__(self, source, recognizer, latency, title):
+        self.source, self.pieces, self.recognizer = source, iter(source), recognizer
+        self.stream, self.resampler = recognizer.open(), Resampler(source.rate)
+        self.unsaid, self.text, self.error = title, "", None
+        self.heard, self.took = 0, 0.0  # samples of the source, seconds to compute
+        total, resampling = latency["total_ms"], self.resampler.lookahead_ms
+        self.latency = {**latency, "total_ms": None if total is None else total + resampling, "resampling_ms": resampling}
+
+    def announcement(self):
+        """One line about what to expect."""
+        name = type(self.recognizer.model.encoder.blocks[0].attention).__name__
+        if self.latency["total_ms"] is None:
+            return f"{name} has no streaming form: a file is transcribed when it has ended"
+        return (
+            f"{name} at {self.source.rate} Hz: look-ahead of the attention {self.latency['attention_ms']:g} ms, in all "
+            f"{self.latency['total_ms']:.4g} ms; state of a stream {self.recognizer.state_bytes} bytes"
+        )
+
+    def listen(self):
+        """The next piece, or None at the end; waits where the source does."""
+        try:
+            return next(self.pieces, None)
+        except UserError as error:
+            self.error = error
+
+    def feed(self, piece):
+        if piece is None:
+            self.stream.feed(self.resampler.flush())
+            self.stream.close()
+        else:
+            self.heard += len(piece)
+            self.stream.feed(self.resampler.step(piece))
+
+    def as_text(self, output, live):
+        """What to print: the text as it comes, or all of it at the end."""
+        self.unsaid += output.text + "\n" * self.stream.ended
+        if not (live or self.stream.ended):
+            return ""
+        said, self.unsaid = self.unsaid, ""
+        return said
+
+    def as_json(self, output):
+        """What to print: a line for each word, and one at the end."""
+        self.text += output.text
+        lines = [self._word(word) for word in output.words] + [self._summary()] * self.stream.ended
+        return "".join(f"{json.dumps(line)}\n" for line in lines)
+
+    def _word(self, word):
+        frame, delay, now = self.latency["frame_ms"] / 1000, self.resampler.lookahead_ms / 1000, self.heard / self.source.rate
+        emitted, closed = (min(heard / SAMPLE_RATE + delay, now) for heard in (word.emitted, word.closed))
+        times = {"start": word.first * frame, "end": min((word.last + 1) * frame, closed), "emitted": emitted, "closed": closed}
+        times = {name: round(second, DIGITS) for name, second in times.items()}
+        return {"file": self.source.name, "word": word.text, "frame": [word.first, word.last], **times}
+
+    def _summary(self):
+        seconds = self.heard / self.source.rate
+        return {
+            "file": self.source.name, "text": self.text, "seconds": round(seconds, DIGITS),
+            "real_time_factor": self.took / seconds if seconds else None, "state_bytes": self.recognizer.state_bytes,
+            "latency_ms": self.latency, "rate": self.source.rate, "hop_ms": self.source.hop_ms,
+        }  # fmt: skip
+
+
+class Offline:
+    """A `Recognizer` and its streams, for an attention without streaming form: the text comes when a stream has ended."""
+
+    state_bytes = None
+
+    def __init__(self, model):
+        self.model, self.samples, self.ended = model, [], False
+
+    def open(self):
+        return Offline(self.model)
+
+    def feed(self, samples):
+        self.samples.append(samples)
+
+    def close(self):
+        self.ended = True
+
+    def run(self, streams):
+        return [stream.transcribe() if stream.ended else Output() for stream in streams]
+
+    @torch.inference_mode()
+    def transcribe(self):
+        samples, decoder = torch.cat(self.samples), GreedyDecoder(TOKENS)
+        if not len(samples):
+            return Output()
+        log_probs, _ = self.model(samples[None], torch.tensor([len(samples)]))
+        text, words = decoder.step(log_probs[0].argmax(dim=-1).tolist(), len(samples))
+        return Output(text, words + decoder.flush(len(samples)))
+
+
+def say(text):
+    print(text, end="", flush=True)
+
+
+def complain(error):
+    """One line about what the user can mend; returns the exit code."""
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be any bytes
+    sys.exit(main(sys.argv[1:]))
