@@ -11,6 +11,7 @@ would change its sign. (Angles of float64 would be off by 1e-4 from 2**40 on.) W
 """
 
 import itertools
+import math
 import os
 import shlex
 import sys
@@ -172,8 +173,8 @@ def run(options):
     if not options.minutes * 60 >= 10:
         raise UserError(f"--minutes {options.minutes:g} must be 10 s or more")
     system = trained.load(folder)
-    if not system.streams:
-        raise UserError(f"{folder}: its attention has no streaming form")
+    if not system.streams or math.isinf(memory_frames(system.model)):
+        raise UserError(f"{folder}: its attention has no streaming form, or remembers all of the past: nothing to compare with")
     manifest, data = load_split(folder, system.config, data_folder=options.data_folder)
     result = measure(system, data, options.minutes)
     words = ["python", "results/soak.py", folder.absolute().name, "--minutes", f"{options.minutes:g}"]

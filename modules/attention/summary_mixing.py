@@ -81,6 +81,7 @@ class SummaryMixing(Mixer):
         self.dim, self.lite = dim, lite
         self.layer_lookahead = math.inf if chunk is None else 0
         self.layout = Layout() if chunk is None else Layout(chunk, tuple(range(chunk)))
+        self.left_context = math.inf if left_context is None else left_context
         self.past = None if left_context is None else left_context // chunk  # chunks
         self.s = two_layers(dim, num_heads)
         if not lite:

@@ -16,7 +16,7 @@ FILES = sorted(path for path in HPARAMS.glob("*.yaml") if path.stem != "experime
 SCALES = sorted(path.stem for path in (HPARAMS / "scale").glob("*.yaml"))
 NARROW = "dim: 16\nffn_dim: 16\nnum_heads: 2\n"  # latency does not depend on widths, time does
 NARROW_FRONT_END = "front_end: !new:speech_attention.front_end.WaveformFrontEnd {dim: 16, channels: 4}\n"
-PAPER = {"aa": None, "maa": 1920, "sa": 1920, "llsa": 160}  # ms, of the attention, at base scale
+PAPER = {"aa": None, "maa": 1920, "sa": 1920, "llsa": 160, "summary_mixing": 60, "shared_attention": None}  # ms, at base scale
 
 
 def mine(attention, *lines, left_context=5, lookahead=2, **options):
@@ -46,13 +46,14 @@ def run(tmp_path, capsys):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_experiment_agrees(run, path, scale):
-    small = {"base": NARROW_FRONT_END if path.stem != "llsa" else "", "small": "num_layers: 4\n", "mini": ""}[scale]
+    few = "num_layers: 4\npairs: [0, 2]\n"
+    small = {"base": NARROW_FRONT_END if path.stem != "llsa" else "", "small": few, "medium": few, "mini": ""}[scale]
     code, result, errors = run(f"{path.read_text()}scale: {scale}\n{small}")
     assert code == 0 and not errors
     assert result["scale"] == scale
     if scale == "base":
         assert result["attention_ms"] == PAPER[path.stem]
-    if path.stem == "aa":
+    if path.stem in ("aa", "shared_attention"):
         assert result["total_ms"] is result["gradient_ms"] is result["streamed_ms"] is result["state_bytes"] is None
     else:  # in packets of one frame: no wait
         total = result["attention_ms"] + result["frame_ms"]

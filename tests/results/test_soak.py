@@ -3,7 +3,7 @@
 import json
 
 import pytest
-import speech_attention.encoder
+import speech_attention.attention.base
 import torch
 from planted import noise_tree, random_model, save_experiment
 from speech_attention.attention import LLSA
@@ -42,6 +42,9 @@ class Leaking(LLSA):
     def mix(self, q, k, v, valid, state=None):
         self.kept.append(torch.ones(10000))
         return super().mix(q, k, v, valid, state)
+
+
+ROTARY = speech_attention.attention.base.rotary
 
 
 def float32_rotary(positions, head_dim, base=10000.0):
@@ -96,9 +99,9 @@ def test_memory_that_leaks_is_found():
     Leaking.kept.clear()
 
 
-@pytest.mark.parametrize("rotary", [float32_rotary, lambda p, *of: speech_attention.attention.base.rotary(p.int(), *of)])
+@pytest.mark.parametrize("rotary", [float32_rotary, lambda p, *of: ROTARY(p.int(), *of)])
 def test_positions_without_precision_or_that_overflow_are_found(rotary, monkeypatch):
-    monkeypatch.setattr(speech_attention.encoder, "rotary", rotary)
+    monkeypatch.setattr(speech_attention.attention.base, "rotary", rotary)
     lines, _ = found(Trained(*random_model("llsa")))
     assert any(line.startswith("far from frame 0") for line in lines)
 
