@@ -28,9 +28,9 @@ class CentredConformer(ConformerBlock):
         super().__init__(*arguments, **options)
         self.convolution.centred = True
 
-    def forward(self, x, valid, table, state=None):
-        x, valid, after = super().forward(x, valid, table, state)
-        return x, valid, {**after, "convolution": (state or after)["convolution"]}
+    def forward(self, x, valid, table, state=None, shared=None):
+        x, valid, after, shared = super().forward(x, valid, table, state, shared)
+        return x, valid, {**after, "convolution": (state or after)["convolution"]}, shared
 
 
 class ShiftedSA(SA):
@@ -40,24 +40,24 @@ class ShiftedSA(SA):
         super().__init__(**options)
         self.shift = shift
 
-    def attend_window(self, q, k, v, valid):
-        return super().attend_window(q, k.roll(-self.shift, dims=1), v.roll(-self.shift, dims=1), valid)
+    def _attend(self, q, k, v, *rest):
+        return super()._attend(q, k.roll(-self.shift, dims=1), v.roll(-self.shift, dims=1), *rest)
 
 
 class EagerLLSA(LLSA):
     """Each layer sees the local frames of the next group in place of those of its `layout`."""
 
-    def mix(self, q, k, v, valid, state=None):
-        return super().mix(q, k.roll(-1, dims=1), v.roll(-1, dims=1), valid, state)
+    def mix(self, q, k, v, **rest):
+        return super().mix(q, k.roll(-1, dims=1), v.roll(-1, dims=1), **rest)
 
 
 class DeafLLSA(LLSA):
     """Does not see the last look-ahead frame of its `layout`."""
 
-    def mix(self, q, k, v, valid, state=None):
+    def mix(self, *parts, valid, **rest):
         last = torch.tensor([valid.size(2) - 1])
-        y, _, state = super().mix(q, k, v, valid.index_fill(2, last, False), state)
-        return y, valid, state
+        y, _, *after = super().mix(*parts, valid=valid.index_fill(2, last, False), **rest)
+        return y, valid, *after
 
 
 class CausalAA(AA):
@@ -65,8 +65,8 @@ class CausalAA(AA):
 
     layer_lookahead = 0
 
-    def mix(self, q, k, v, valid, state=None):
-        return *super().mix(q, k, v, valid)[:2], {}
+    def mix(self, *parts, **rest):
+        return *super().mix(*parts, **rest)[:2], {}, None
 
     def initial_state(self, batch_size):
         return {}

@@ -21,17 +21,19 @@ class Growing(LLSA):
     def initial_state(self, batch_size):
         return {**super().initial_state(batch_size), "more": torch.zeros(batch_size, 0)}
 
-    def mix(self, q, k, v, valid, state=None):
-        y, valid, after = super().mix(q, k, v, valid, state)
-        return y, valid, {**after, "more": torch.cat([state["more"], torch.zeros(len(y), 1)], dim=1)} if state else after
+    def mix(self, *parts, state=None, **rest):
+        y, valid, after, shared = super().mix(*parts, state=state, **rest)
+        if state:
+            after = {**after, "more": torch.cat([state["more"], torch.zeros(len(y), 1)], dim=1)}
+        return y, valid, after, shared
 
 
 class Drifting(LLSA):
     """Its memory of values fades a little at each step."""
 
-    def mix(self, q, k, v, valid, state=None):
-        y, valid, state = super().mix(q, k, v, valid, state)
-        return y, valid, {**state, "v": 0.999 * state["v"]}
+    def mix(self, *parts, **rest):
+        y, valid, state, shared = super().mix(*parts, **rest)
+        return y, valid, {**state, "v": 0.999 * state["v"]}, shared
 
 
 class Leaking(LLSA):
@@ -39,9 +41,9 @@ class Leaking(LLSA):
 
     kept = []
 
-    def mix(self, q, k, v, valid, state=None):
+    def mix(self, *parts, **rest):
         self.kept.append(torch.ones(10000))
-        return super().mix(q, k, v, valid, state)
+        return super().mix(*parts, **rest)
 
 
 ROTARY = speech_attention.attention.base.rotary
