@@ -25,7 +25,10 @@ CASES = {
     "LLSA": ("llsa", {}),
     "LLSA-chunk3": ("llsa", {"attention": "{chunk: 3}"}),
     "SA-Conformer": ("sa", {"block": "!name:speech_attention.blocks.ConformerBlock {kernel_size: 5}"}),
-    "MAA-waveform": ("maa", {"front_end": "!new:speech_attention.front_end.WaveformFrontEnd {dim: 16, channels: 8}"}),
+    "MAA-waveform": (
+        "maa",
+        {"num_layers": 1, "front_end": "!new:speech_attention.front_end.WaveformFrontEnd {dim: 16, channels: 8}"},
+    ),
 }
 TOLERANCE = 1e-4  # of a log-probability, on the maximum
 

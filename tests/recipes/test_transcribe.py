@@ -180,6 +180,18 @@ def test_times_of_words(make_experiment, tmp_path, capsys, case):
     assert summary["real_time_factor"] > 0 and summary["state_bytes"] > 0
 
 
+@pytest.mark.parametrize("hop_ms", [20, 370, 1000])
+def test_words_come_at_the_end_of_a_piece(make_experiment, tmp_path, capsys, hop_ms):
+    folder, path = make_experiment("llsa"), tmp_path / "a.wav"
+    record(folder, path, 5)
+    *words, summary = json_lines(run(capsys, folder, path, "--json", "--hop_ms", hop_ms)[1])
+    assert summary["hop_ms"] == hop_ms and len(words) > 5
+    for word in words:
+        ready = (word["frame"][1] + 1 + 4) * 640  # samples
+        pieces = -(-ready // (16 * hop_ms))
+        assert word["emitted"] == pytest.approx(min(pieces * hop_ms / 1000, 5))
+
+
 def test_times_of_words_at_another_rate(make_experiment, tmp_path, capsys):
     """The last sample of a frame waits for the filter's half width, and so for the next piece."""
     folder, path = make_experiment("llsa"), tmp_path / "a.wav"
