@@ -2,8 +2,10 @@
 
 import json
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
+import torch
 import train
 from praatio import textgrid
 from tiny import arguments
@@ -48,33 +50,54 @@ def drawn(folder):
     return [name for name in FIGURES if (folder / f"{name}.png").exists()]
 
 
+def test_what_is_summed_up(monkeypatch):
+    """Two utterances; layer 1 has a diagonal head, uniform in the second utterance, and one that attends to S."""
+    even, to_s = torch.full((6, 6), 1 / 6), torch.tensor([0, 1 / 3] * 3).expand(6, 6)
+    planted = [torch.stack([torch.stack([head, to_s]), torch.stack([even, even])]) for head in (torch.eye(6), even)]
+    monkeypatch.setattr(analyse.analysis, "attention_maps", lambda model, samples: planted[int(samples[0])])
+    monkeypatch.setattr(analyse.analysis, "lift", partial(analyse.analysis.lift, least=1))
+    data = [{"id": n, "sig": torch.full((6 * 640,), float(n))} for n in range(2)]
+    model = SimpleNamespace(front_end=SimpleNamespace(hop=640))
+    phones = {0: ["AH", "S"] * 4, 1: ["AH", "S"] * 3}
+    found = analyse.measure_maps(model, data, [0, 1], 6, phones)
+    (diagonal, _), uniform = found["diagonality"]["heads"]
+    assert uniform == [found["diagonality"]["uniform"]] * 2 == pytest.approx([11 / 18] * 2, abs=1e-4)
+    assert diagonal == pytest.approx((1 + 11 / 18) / 2, abs=1e-4)
+    overlap = [(1 / 6 + 1) / 2, (1 / 2 + 1 / 2) / 2]  # of each head of layer 1 with a uniform one
+    assert found["similarity"][0] == [1, pytest.approx(sum(overlap) / 2, abs=1e-4)]
+    assert found["phones"]["names"] == ["S", "AH"] and found["phones"]["pairs"] == [[12, 18], [18, 12]]
+    # from AH, 5 frames without the own one: attention left 1/2 and 11/12, of which 1/2 and 3/4 go to the three S
+    assert found["phones"]["lift"][0][1][0] == pytest.approx((1 / 2 + 3 / 4) / ((1 / 2 + 11 / 12) * 3 / 5), abs=1e-3)
+    assert found["phones"]["lift"][1] == [[1, 1], [1, 1]]
+
+
 def test_the_command(make, tmp_path, capsys, monkeypatch):
     experiment, output = make("llsa", attention="{left_context: 6, lookahead: 2, chunk: 2}"), tmp_path / "out" / "put"
     options = [str(experiment), "--output", str(output)]
-    monkeypatch.setattr(analyse.analysis, "lift", partial(analyse.analysis.lift, least=100))
+    monkeypatch.setattr(analyse.analysis, "lift", partial(analyse.analysis.lift, least=40))
     capsys.readouterr()
-    assert analyse.main([*options, "--alignments", str(tmp_path / "grids")]) == 0
+    assert analyse.main([*options, "--alignments", str(tmp_path / "grids"), "--frames", "40"]) == 0
     assert drawn(output) == list(FIGURES)
     text = (output / "analysis.json").read_text()
     result = json.loads(text)
-    assert str(tmp_path) not in text and result["command"] == "python results/analyse.py mine --alignments TEXTGRIDS"
+    assert str(tmp_path) not in text and result["command"] == "python results/analyse.py mine --alignments TEXTGRIDS --frames 40"
     assert (result["experiment"], result["split"], result["trained_on"]) == ("mine", "test-c", False)
     assert (result["attention"], result["utterances"], result["layers"]) == ("LLSA", 4, 2)
     assert len(result["sha256"]) == 64 and len(result["config_hash"]) == 16 and result["environment"]["versions"]
 
     maps = result["maps"]
-    assert (maps["frames"], maps["utterances"]) == (50, 4)
+    assert (maps["frames"], maps["utterances"]) == (40, 4)
     diagonality = maps["diagonality"]
-    assert diagonality["uniform"] == pytest.approx(99 / 150, abs=1e-4)
+    assert diagonality["uniform"] == pytest.approx(79 / 120, abs=1e-4)
     assert diagonality["distances"] == list(range(8))  # 6 frames and the rest of a chunk
     assert all(diagonality["window"] - 0.1 < head < 1 for layer in diagonality["heads"] for head in layer)
     assert diagonality["cumulative"][1][0][-1] == diagonality["cumulative_window"][-1] == 1
-    assert diagonality["cumulative_uniform"][0] == 0.02
+    assert diagonality["cumulative_uniform"][0] == 0.025
     assert maps["similarity"][0][0] == maps["similarity"][1][1] == 1 > maps["similarity"][0][1] == maps["similarity"][1][0] > 0
     assert maps["phones"]["names"] == ["T", "S", "AH", "SIL", "Q"]
     lift, pairs = maps["phones"]["lift"], maps["phones"]["pairs"]
-    assert len(lift) == 2 and all((lift[0][p][q] is None) == (pairs[p][q] < 100) for p in range(5) for q in range(5))
-    assert 0 < sum(number < 100 for row in pairs for number in row) < 25
+    assert len(lift) == 2 and all((lift[0][p][q] is None) == (pairs[p][q] < 40) for p in range(5) for q in range(5))
+    assert 0 < sum(number < 40 for row in pairs for number in row) < 25
 
     probe = result["probe"]
     assert probe["speakers"] == {"train": ["105"], "test": ["104"]}
@@ -84,11 +107,11 @@ def test_the_command(make, tmp_path, capsys, monkeypatch):
     assert "test-c: audio that it was not trained on; 4 utterances" in printed and "phones %" in printed
     assert f"uniform map {diagonality['uniform']:.3f}" in printed and "probe.png" in printed
 
-    assert analyse.main([*options, "--split", "train-a", "--utterances", "3", "--frames", "20"]) == 0
+    assert analyse.main([*options, "--split", "train-a", "--utterances", "3"]) == 0
     assert drawn(output) == ["diagonality", "similarity", "maps"]  # those of before are gone
     result = json.loads((output / "analysis.json").read_text())
     assert result["trained_on"] and result["utterances"] == 3 and "probe" not in result and "phones" not in result["maps"]
-    assert result["maps"]["frames"] == 20 and result["maps"]["diagonality"]["uniform"] == pytest.approx(39 / 60, abs=1e-4)
+    assert result["maps"]["frames"] == 50 and result["maps"]["diagonality"]["uniform"] == pytest.approx(99 / 150, abs=1e-4)
     assert capsys.readouterr().out.count("no --alignments: phoneme relationships and the probe are left out\n") == 1
 
 

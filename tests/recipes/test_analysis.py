@@ -205,8 +205,32 @@ def test_probe():
     assert probing.probe(torch.randn(3000, 8, generator=generator), labels, part) == pytest.approx(20, abs=5)
     wrong = torch.where(part == 2, (labels + 1) % 5, labels)  # what is tested is what it says
     assert probing.probe(features, wrong, part) < 1
-    many = torch.cat([features, torch.randn(3000, 600, generator=generator)], dim=1)  # wide features are not lost in noise
-    assert probing.probe(many, labels, part) > 95
+
+
+def test_weight_decay_is_chosen_on_the_frames_for_that(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    labels, part = torch.randint(5, (3000,), generator=generator), torch.arange(3000) % 3
+    labels[part == 0] *= torch.rand(1000, generator=generator) > 0.2  # 0 is the most frequent to train on
+    features = planted_features(labels, 5, 8, generator)
+    for decays in ((1e3, 1e-3), (1e-3, 1e3)):
+        monkeypatch.setattr(probing, "DECAYS", decays)
+        assert probing.probe(features, labels, part) > 99
+        assert probing.probe(features, labels.masked_fill(part == 1, 0), part) < 30  # there, it is best to say 0
+
+
+def test_frames_of_the_probe(monkeypatch):
+    monkeypatch.setattr(probing, "FRAMES", 100)
+    phones = {f"{n % 3}-{n}": (["AH", "S", "T"] * 20)[: 40 + n] for n in range(6)}
+    phones["1-1"][20] = None
+    frames, labels, part = probing.frame_labels(Data(phones), phones, held_out=["0"])
+    assert frames["0-0"].tolist() == list(range(3, 37, 3)) and frames["0-3"].tolist() == list(range(3, 40, 3))  # 255 are too many
+    assert frames["1-1"].tolist() == [3, 6, 9, 12, 15, 24, 27, 30, 33, 36]
+    assert len(labels) == len(part) == sum(map(len, frames.values()))
+    assert labels[0].tolist() == [labels[0, 3], *labels[0, 1:3], *labels[0, :3], labels[0, 0]]
+    order = [key.split("-")[0] for key in phones for _ in frames[key]]
+    assert all((speaker == "0") == (number == 2) for speaker, number in zip(order, part.tolist()))
+    train = part[part < 2].tolist()
+    assert train == sorted(train) and sum(train) == len(train) - len(train) * 3 // 4
 
 
 def test_filterbanks_read_their_stretch():
