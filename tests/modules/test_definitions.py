@@ -168,3 +168,38 @@ WRONG = {
 def test_wrong_arguments(argument, build):
     with pytest.raises(ValueError, match=argument):
         build()
+
+
+@pytest.mark.parametrize("positions", ["rotary", "relative"])
+@pytest.mark.parametrize("name", ["AA-shared", "MAA-shared", "SA-shared", "LLSA-shared", "LLSA-relative-shared"])
+def test_a_map_and_its_queries_give_the_same(name, positions):
+    """To 1e-6 of the largest output, in float32."""
+    case, x, lengths = ATTENTIONS[name], noise(2, LONG, DIM, dtype=torch.float32), torch.tensor([LONG, 101])
+    encoders = [
+        build_encoder(case, TransformerBlock, options={"reuse": reuse, "positions": positions}, dtype=torch.float32)
+        for reuse in ("map", "queries")
+    ]
+    with torch.no_grad():
+        y = encoders[0](x, lengths)[0]
+        assert_close(encoders[1](x, lengths)[0], y, 1e-6 * y.abs().max())
+
+
+@pytest.mark.parametrize("positions, each", [("rotary", 2), ("relative", 3)])
+def test_a_follower_has_values_alone(positions, each):
+    """No queries and keys, and with relative positions no layer for distances and no two biases."""
+    sizes = []
+    for owners in (None, [0, 2], [0]):
+        attention = Case(AA).factory(positions=positions)
+        encoder = Encoder(DIM, DIM, 4, TransformerBlock, attention, owners=owners)
+        sizes.append(sum(parameter.numel() for parameter in encoder.parameters()))
+        y, _ = encoder(torch.rand(1, 9, DIM), torch.tensor([9]))
+        y.sum().backward()
+        assert all(parameter.grad is not None for parameter in encoder.parameters())  # none is dead
+    saved = each * DIM**2 + (4 * DIM if positions == "relative" else 2 * DIM)
+    assert [sizes[0] - size for size in sizes] == [0, 2 * saved, 3 * saved]
+
+
+@pytest.mark.parametrize("owners", [[], [1], [0, 0], [2, 0], [0, 4], [0, -1]], ids=str)
+def test_owners_that_cannot_be(owners):
+    with pytest.raises(ValueError, match="owners="):
+        Encoder(DIM, DIM, 4, TransformerBlock, ATTENTIONS["SA"].factory(), owners=owners)
