@@ -81,7 +81,7 @@ def measure_maps(model, data, places, frames, phones=None):
             said = torch.tensor([numbers.get(phone, -1) for phone in phones[utterance["id"]][:frames]])
             sums = [a + b for a, b in zip(sums, analysis.phone_attention(maps.mean(dim=1), visible, said, len(names)))]
     profile, overlap = profile / len(places), overlap / len(places)
-    window, even = (
+    window, even = (  # all utterances see alike, as they have as many frames
         analysis.distance_profile(analysis.uniform(which).double()) for which in (visible, torch.ones_like(visible))
     )
     reach = int(window.nonzero().max())
