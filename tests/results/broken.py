@@ -2,7 +2,7 @@
 
 import torch
 from speech_attention.attention import AA, LLSA, SA
-from speech_attention.blocks import ConformerBlock
+from speech_attention.blocks import ConformerBlock, TransformerBlock
 from speech_attention.front_end import FbankFrontEnd
 from speech_attention.model import CTCModel
 
@@ -19,6 +19,36 @@ class WideWindow(FbankFrontEnd):
 
     def features(self, samples, lengths):
         return super().features(samples + samples.roll(-self.hop, dims=1), lengths)
+
+
+class DetachedNorm(FbankFrontEnd):
+    """Looks at the mean of the whole utterance, past the gradient."""
+
+    def features(self, samples, lengths):
+        return super().features(samples - samples.detach().mean(dim=1, keepdim=True), lengths)
+
+
+class LongNorm(FbankFrontEnd):
+    """Looks at the mean of the whole utterance if that is longer than a second."""
+
+    def features(self, samples, lengths):
+        return super().features(samples - samples.mean(dim=1, keepdim=True) * (samples.size(1) > 16000), lengths)
+
+
+class LaterSA(SA):
+    """Reads 5 frames more at every frame from the 10th on."""
+
+    def attend_window(self, q, k, v, valid):
+        y, more = (super(LaterSA, self).attend_window(q, k.roll(-n, 1), v.roll(-n, 1), valid) for n in (0, 5))
+        return torch.where((torch.arange(q.size(1)) >= 10)[:, None, None], more, y)
+
+
+class Signs(TransformerBlock):
+    """Reads the sign of a frame to come."""
+
+    def forward(self, x, valid, table, state=None):
+        x, valid, state = super().forward(x, valid, table, state)
+        return x + x.roll(-3, 1).sign().detach(), valid, state
 
 
 class CentredConformer(ConformerBlock):
