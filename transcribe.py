@@ -90,7 +90,7 @@ def run(options):
             except UserError as error:
                 bad.append(complain(error))
                 continue
-            each = Input(source, recognizer, latency, f"{source.name}\t" if len(options.audio) > 1 else "")
+            each = Input(source, recognizer, latency, f"{printable(source.name)}\t" if len(options.audio) > 1 else "")
             if (line := each.announcement()) not in announced:
                 announced.add(line)
                 print(line, file=sys.stderr, flush=True)
@@ -223,6 +223,11 @@ class Offline:
         return Output(text, words + decoder.flush(len(samples)))
 
 
+def printable(name):
+    """A name on one line, without tabs."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
+
+
 def say(text):
     print(text, end="", flush=True)
 
@@ -234,5 +239,8 @@ def complain(error):
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be any bytes
+    for name in ("stdout", "stderr"):  # None where they are closed
+        stream = getattr(sys, name) or open(os.devnull, "w")
+        stream.reconfigure(errors="backslashreplace")  # names of files may be any bytes
+        setattr(sys, name, stream)
     sys.exit(main(sys.argv[1:]))

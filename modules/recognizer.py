@@ -8,6 +8,8 @@ from .ctc import GreedyDecoder
 from .front_end import SAMPLE_RATE
 from .streaming import state_bytes, tree_map
 
+LOUDEST = 1e6
+"""Samples beyond it (full scale is 1) are refused: their powers overflow, and spoil what comes after."""
 MOST_FRAMES = 500
 """Frames of each stream in one call of the model: what is fed at once is cut into such pieces, so memory is bounded."""
 
@@ -138,15 +140,17 @@ class Stream:
         Raises
         ------
         ValueError
-            If they are not finite, or have more than one axis; the stream stays as it was.
+            If they are not numbers up to `LOUDEST`, or have more than one axis; the stream stays as it was.
         """
         if self.ended:
             raise ValueError("the stream is closed")
         if samples.dim() != 1:
             raise ValueError(f"samples must have one axis, not the shape {tuple(samples.shape)}")
-        if not samples.isfinite().all():
-            at = self.heard + int((~samples.isfinite()).nonzero()[0])
-            raise ValueError(f"sample {at} ({at / SAMPLE_RATE:.3f} s) is not a finite number")
+        good = samples.abs() <= LOUDEST  # False for NaN
+        if not good.all():
+            first = int((~good).nonzero()[0])
+            at, value = self.heard + first, samples[first].item()
+            raise ValueError(f"sample {at} ({at / SAMPLE_RATE:.3f} s) is {value:g}: full scale is 1")
         self.buffer = torch.cat([self.buffer, samples.to(self.buffer)])
         self.heard += len(samples)
 

@@ -8,7 +8,10 @@ class UserError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """The options of a command; a wrong one is a `UserError` like any other bad input."""
+    """The options of a command; a wrong one is a `UserError` like any other bad input. Names are not abbreviated."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, allow_abbrev=False, **options)
 
     def error(self, message):
         raise UserError(message)

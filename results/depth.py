@@ -94,6 +94,8 @@ def draw(results, path):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        sys.exit(__doc__)
     path = ROOT / "results" / "depth.json"
     summary.write_json(path, measure())
     draw(json.loads(path.read_text()), path.with_suffix(".png"))

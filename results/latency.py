@@ -5,10 +5,13 @@
 A frame's latency runs from its first sample to the last one that must be in before the frame comes out; it is that of the
 worst frame, without the time to compute. The modules declare it stage by stage (`SpeechEncoder.budget`), and packets of
 `hop_ms` add the wait for the next packet. It is measured twice: by a gradient, which finds what a frame reads, and in a
-stream, which finds when a frame comes out. Where these differ, the exit code is 1.
+stream, which finds when a frame comes out. And since the gradient sees one frame of one utterance, and nothing that has none,
+what streams (which cannot look ahead) must be what is computed offline, for several lengths and levels. Where any of this
+differs, the exit code is 1. How late frames are is seen for the first `GROUPS` groups, or one period of the packets.
 """
 
 import argparse
+import copy
 import json
 import math
 import sys
@@ -35,6 +38,8 @@ STAGES = {
     "hop": "packets",
 }
 GROUPS = 50  # that are streamed, at the least
+SIGNALS = ((0.3, 1.0), (1.5, 1000.0), (3.0, 0.01))  # seconds and level of the noise in which offline is compared
+EQUAL = 1e-8  # in float64
 
 
 def packet_wait(latency, period, packet):
@@ -87,6 +92,25 @@ def stream(model, packet, frames, limit):
     return latency if done >= frames else None, largest
 
 
+@torch.no_grad()
+def offline_difference(model, packet=4000):
+    """The largest distance between what streams and what is computed offline, in float64, over `SIGNALS`."""
+    model, largest = copy.deepcopy(model).double(), 0.0
+    for seconds, level in SIGNALS:
+        generator = torch.Generator().manual_seed(0)
+        samples = level * torch.randn(1, int(seconds * SAMPLE_RATE), generator=generator, dtype=torch.float64)
+        state, outputs = model.initial_state(1), []
+        for piece in samples.split(packet, dim=1):
+            y, state = model.step(piece, state)
+            outputs.append(y)
+        streamed = torch.cat([*outputs, model.flush(state)], dim=1)
+        offline, _ = model(samples, torch.tensor([samples.size(1)]))
+        if streamed.shape != offline.shape:
+            return math.inf
+        largest = max(largest, float((streamed - offline).abs().max()))
+    return largest
+
+
 def measure(path, overrides="", hop_ms=None):
     """The budget of one experiment.
 
@@ -103,7 +127,8 @@ def measure(path, overrides="", hop_ms=None):
     -------
     dict
         In ms, None for the whole utterance: `declared_ms`, by stage, and `total_ms`, its sum; `gradient_ms`, to be
-        compared with the sum without packets, and `streamed_ms`, with all of it; `attention_ms`; also `state_bytes`.
+        compared with the sum without packets, and `streamed_ms`, with all of it; `attention_ms`; also `state_bytes`, and,
+        where all that agrees, `offline_difference`, of log-probabilities.
     """
     hparams, config = experiment.load(path, overrides)
     model = hparams["model"].eval()
@@ -113,7 +138,7 @@ def measure(path, overrides="", hop_ms=None):
     result = {
         "experiment": str(path), "scale": config["scale"], "frame_ms": ms(frame), "hop_ms": ms(packet),
         "declared_ms": None, "total_ms": None, "attention_ms": latency["attention_ms"],
-        "gradient_ms": latency["measured_ms"], "streamed_ms": None, "state_bytes": None,
+        "gradient_ms": latency["measured_ms"], "streamed_ms": None, "state_bytes": None, "offline_difference": None,
     }  # fmt: skip
     if budget is not None:
         total = sum(budget.values())
@@ -123,6 +148,8 @@ def measure(path, overrides="", hop_ms=None):
         result["streamed_ms"] = None if streamed is None else ms(streamed)
         result["declared_ms"] = {stage: ms(samples) for stage, samples in budget.items()}
         result["total_ms"] = ms(sum(budget.values()))
+        if not disagreements(result):
+            result["offline_difference"] = offline_difference(model)
     return result
 
 
@@ -147,6 +174,9 @@ def disagreements(result):
     if result["streamed_ms"] != total:
         measured = _words(result["streamed_ms"], none="nothing that comes out")
         lines.append(f"declared {_words(total)}, measured {measured} (streamed)")
+    difference = result["offline_difference"]
+    if difference is not None and not difference <= EQUAL:
+        lines.append(f"what streams is {difference:.1e} from what is computed offline: something looks ahead")
     return [f"{result['experiment']}: {line}" for line in lines]
 
 

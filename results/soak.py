@@ -170,8 +170,8 @@ def failures(result):
 def run(options):
     """The whole result for the options of the command line."""
     folder = Path(options.experiment)
-    if not options.minutes * 60 >= 10:
-        raise UserError(f"--minutes {options.minutes:g} must be 10 s or more")
+    if not 10 <= options.minutes * 60 < float("inf"):
+        raise UserError(f"--minutes {options.minutes:g} must be 10 s or more, and end")
     system = trained.load(folder)
     if not system.streams or math.isinf(memory_frames(system.model)):
         raise UserError(f"{folder}: its attention has no streaming form, or remembers all of the past: nothing to compare with")

@@ -83,6 +83,8 @@ def draw(found, missing, path):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        sys.exit(__doc__)
     try:
         draw(*points(), RESULTS / "wer_delay.png")
     except ValueError as error:

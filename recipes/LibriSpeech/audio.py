@@ -15,9 +15,12 @@ import numpy as np
 import soundfile
 import torch
 from speech_attention.front_end import SAMPLE_RATE
+from speech_attention.recognizer import LOUDEST
 
 from recipes.errors import UserError
 
+LOWEST_RATE = 1000  # Hz
+FLOAT_MAX = np.finfo("float32").max
 BACKLOG = 60
 """Seconds of a microphone that may wait before they are lost."""
 
@@ -99,7 +102,8 @@ class AudioFile:
     Raises
     ------
     UserError
-        If it cannot be read or is empty; while iterating, after the samples before it, at one that is not finite or not there.
+        If it cannot be read or is empty; while iterating, after the samples before it, at one that is no number of a usual
+        size or not there. (A WAV that is cut short has no other length to compare with: it is heard to its end.)
     """
 
     def __init__(self, path, hop_ms, realtime=False):
@@ -114,6 +118,8 @@ class AudioFile:
         if self.file.frames == 0:
             raise UserError(f"{path} is empty: it has no samples")
         self.rate = self.file.samplerate
+        if self.rate < LOWEST_RATE:
+            raise UserError(f"{path} says that its rate is {self.rate} Hz: speech needs {LOWEST_RATE} or more")
 
     def __iter__(self):
         start, position, piece, more = time.monotonic(), 0, 0, True
@@ -121,8 +127,8 @@ class AudioFile:
             piece += 1
             missing = round(piece * self.hop_ms * self.rate / 1000) - position
             samples = self._read(missing, position)
-            more, finite = len(samples) == missing, np.isfinite(samples)
-            good = samples if finite.all() else samples[: finite.argmin()]
+            more, sound = len(samples) == missing, np.abs(samples) <= LOUDEST  # False for NaN
+            good = samples if sound.all() else samples[: sound.argmin()]
             position += len(good)
             if self.realtime:
                 wait = start + position / self.rate - time.monotonic()
@@ -130,14 +136,17 @@ class AudioFile:
                 self.late = max(self.late, -wait)
             yield torch.from_numpy(good)
             if len(good) < len(samples):
-                raise UserError(f"{self.name}: sample {position} ({position / self.rate:.3f} s) is not a finite number")
+                value = samples[len(good)]
+                raise UserError(f"{self.name}: sample {position} ({position / self.rate:.3f} s) is {value:g}: full scale is 1")
         if self.file.seekable() and position < self.file.frames:
             raise self._damage(position)
 
     def _read(self, frames, position):
         """The mean over channels of the next frames, (frames,) or fewer at the end."""
         try:
-            return self.file.read(frames, dtype="float32", always_2d=True).mean(axis=1)
+            samples = self.file.read(frames, dtype="float64", always_2d=True)
+            with np.errstate(over="ignore"):
+                return samples.mean(axis=1).clip(-FLOAT_MAX, FLOAT_MAX).astype("float32")
         except soundfile.SoundFileError as error:
             raise self._damage(position) from error
 

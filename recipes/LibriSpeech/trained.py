@@ -68,7 +68,10 @@ def load(folder):
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / 'config.json'} is damaged: test or train the experiment again") from error
     checkpoints = folder / "finetune" / "checkpoints"
-    best = Checkpointer(checkpoints).find_checkpoint(min_key="WER") if checkpoints.is_dir() else None
+    try:
+        best = Checkpointer(checkpoints).find_checkpoint(min_key="WER") if checkpoints.is_dir() else None
+    except Exception as error:  # whatever its YAML makes of a damaged file
+        raise UserError(f"a CKPT.yaml in {checkpoints} is damaged: remove its checkpoint ({type(error).__name__})") from error
     if best is None:
         raise UserError(f"{folder} has no fine-tuned model yet: train it first (python train.py ...)")
     try:
@@ -76,6 +79,8 @@ def load(folder):
         model.load_state_dict(torch.load(best.path / "model.ckpt", map_location="cpu", weights_only=True))
     except Exception as error:  # a class that is not there, a damaged file, weights of another model
         raise UserError(f"cannot load the model of {folder}: {' '.join(str(error).split())[:300]}") from error
+    if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
+        raise UserError(f"the model in {best.path} has weights that are not finite: train it again")
     return Trained(model.eval(), config)
 
 

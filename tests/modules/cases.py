@@ -70,8 +70,11 @@ ATTENTIONS = {
     "SA-relative-shared": Case(SA, {**WINDOW, "positions": "relative"}, each=2, share=3),
     "LLSA-shared": Case(LLSA, WINDOW, once=2, share=3),
     "LLSA-relative-shared": Case(
-        LLSA, {"left_context": 7, "lookahead": 4, "chunk": 2, "revisions": [0, 1, 4], "positions": "relative", "reuse": "queries"},
-        once=4, chunk=2, share=2,
+        LLSA,
+        {**WINDOW, "chunk": 2, "revisions": [0, 2], "positions": "relative", "reuse": "queries"},
+        once=2,
+        chunk=2,
+        share=2,
     ),
 }
 EDGES = {  # windows at their limits

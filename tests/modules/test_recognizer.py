@@ -147,7 +147,7 @@ def test_what_cannot_be_fed():
     recognizer = Recognizer(rich_model(ATTENTIONS["SA"], *PARTS), TOKENS)
     stream = recognizer.open()
     stream.feed(noise(100))
-    for bad in (float("nan"), float("inf")):
+    for bad in (float("nan"), float("inf"), -1e20):
         samples = noise(50)
         samples[7] = bad
         with pytest.raises(ValueError, match="sample 107 "):

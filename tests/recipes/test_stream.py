@@ -88,7 +88,18 @@ def test_what_is_not_a_trained_experiment(experiment, tmp_path):
         with pytest.raises(UserError, match="not the folder of an experiment"):
             trained.load(path)
     (weights,) = (folder / "finetune" / "checkpoints").glob("CKPT*/model.ckpt")
-    data = weights.read_bytes()
+    data, note = weights.read_bytes(), weights.with_name("CKPT.yaml")
+    spoiled = torch.load(weights)
+    spoiled["head.bias"][3] = float("nan")
+    torch.save(spoiled, weights)
+    with pytest.raises(UserError, match="not finite"):
+        trained.load(folder)
+    before = note.read_text()
+    for damage in ("{[", "WER: abc\nend-of-epoch: true\nunixtime: 1.0\n"):
+        note.write_text(damage)
+        with pytest.raises(UserError, match="CKPT.yaml"):
+            trained.load(folder)
+    note.write_text(before)
     weights.write_bytes(data[: len(data) // 2])
     with pytest.raises(UserError, match="cannot load the model"):
         trained.load(folder)

@@ -2,7 +2,7 @@
 
 import torch
 from speech_attention.attention import AA, LLSA, SA
-from speech_attention.blocks import ConformerBlock
+from speech_attention.blocks import ConformerBlock, TransformerBlock
 from speech_attention.front_end import FbankFrontEnd
 from speech_attention.model import CTCModel
 
@@ -19,6 +19,37 @@ class WideWindow(FbankFrontEnd):
 
     def features(self, samples, lengths):
         return super().features(samples + samples.roll(-self.hop, dims=1), lengths)
+
+
+class DetachedNorm(FbankFrontEnd):
+    """Looks at the mean of the whole utterance, past the gradient."""
+
+    def features(self, samples, lengths):
+        return super().features(samples - samples.detach().mean(dim=1, keepdim=True), lengths)
+
+
+class LongNorm(FbankFrontEnd):
+    """Looks at the mean of the whole utterance if that is longer than a second."""
+
+    def features(self, samples, lengths):
+        return super().features(samples - samples.mean(dim=1, keepdim=True) * (samples.size(1) > 16000), lengths)
+
+
+class LaterSA(SA):
+    """Reads 5 frames more at every frame from the 10th on."""
+
+    def mix(self, q, k, v, **rest):
+        (y, *more), (ahead, *_) = (super(LaterSA, self).mix(q, k.roll(-n, 1), v.roll(-n, 1), **rest) for n in (0, 5))
+        late = torch.arange(q.size(1)) >= 10
+        return torch.where(late[:, None, None, None], ahead, y), *more
+
+
+class Signs(TransformerBlock):
+    """Reads the sign of a frame to come."""
+
+    def forward(self, x, *context):
+        x, *rest = super().forward(x, *context)
+        return x + x.roll(-3, 1).sign().detach(), *rest
 
 
 class CentredConformer(ConformerBlock):

@@ -138,6 +138,22 @@ def test_what_breaks_a_declaration_is_noticed(run, text, how, declared, measured
     assert (f"measured {float(measured)} ms" if measured else nothing) in errors[0]
 
 
+UNSEEN = {  # by a gradient of one frame
+    "detached": mine(LLSA, "front_end: !new:broken.DetachedNorm {dim: 16}"),
+    "long": mine(LLSA, "front_end: !new:broken.LongNorm {dim: 16}"),
+    "later": mine("broken.LaterSA"),
+    "sign": mine(SA, "block: !name:broken.Signs {}"),
+}
+
+
+@pytest.mark.parametrize("text", UNSEEN.values(), ids=UNSEEN)
+def test_what_no_gradient_sees_is_not_what_streams(run, text):
+    code, result, errors = run(text + "num_layers: 2\n")
+    assert code == 1 and result["offline_difference"] > 1e-4
+    assert result["gradient_ms"] == result["streamed_ms"] == result["total_ms"]
+    assert len(errors) == 1 and "something looks ahead" in errors[0]
+
+
 def test_a_convolution_that_looks_ahead_is_in_the_sum():
     hparams, _ = experiment.load(HPARAMS / "sa.yaml", "{scale: small, dim: 16, ffn_dim: 16, num_heads: 2, num_layers: 2}")
     model = hparams["model"]
