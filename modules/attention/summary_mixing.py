@@ -104,13 +104,13 @@ class SummaryMixing(Mixer):
         if math.isinf(self.layer_lookahead):
             return total.sum(dim=1, keepdim=True), count.sum(dim=1, keepdim=True), None
         if state is None:  # nothing before
-            state = self.initial_state(len(total))
+            state = self.initial_state(total.size(0))
         if self.past is None:
             total = state["total"] + total.double().cumsum(dim=1)
             count = state["count"] + count.cumsum(dim=1)
             return total, count, {"total": total[:, -1:], "count": count[:, -1:]}
         total, count = torch.cat([state["total"], total], dim=1), torch.cat([state["count"], count], dim=1)
-        state = {"total": total[:, len(total[0]) - self.past :], "count": count[:, len(total[0]) - self.past :]}
+        state = {"total": total[:, total.size(1) - self.past :], "count": count[:, total.size(1) - self.past :]}
         return total.unfold(1, self.past + 1, 1).sum(dim=-1), count.unfold(1, self.past + 1, 1).sum(dim=-1), state
 
     def initial_state(self, batch_size):

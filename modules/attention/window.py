@@ -49,7 +49,7 @@ class WindowedAttention(Attention):
             y = self.reuse_map(shared, self._keys(inputs["v"], block))
         else:
             y, shared = self._attend(inputs["q"][:, :time], inputs["k"], inputs["v"], inputs["valid"], block, state is not None)
-        y = y.reshape(len(valid), -1, *y.shape[2:])[:, :time]
+        y = y.reshape(valid.size(0), -1, *y.shape[2:])[:, :time]
         return y.unsqueeze(2), inputs["valid"][:, left : left + time].unsqueeze(2), state, shared
 
     def _attend(self, q, k, v, valid, block, streaming):
@@ -74,7 +74,7 @@ class WindowedAttention(Attention):
         """The maps (batch * blocks, heads, block, L + block + R) of `time` frames, R frames later; `held` are those of R."""
         block = weights.size(2)
         rows = to_band(weights).transpose(1, 2)  # (batch * blocks, block, heads, L + 1 + R)
-        rows = torch.cat([held, rows.reshape(len(held), -1, *rows.shape[2:])[:, :time]], dim=1)
+        rows = torch.cat([held, rows.reshape(held.size(0), -1, *rows.shape[2:])[:, :time]], dim=1)
         rows, held = rows[:, :time], rows[:, time:]
         rows = _pad(rows, 0, -time % block).reshape(-1, block, *rows.shape[2:])
         return (from_band(rows.transpose(1, 2)),), held

@@ -1,7 +1,7 @@
 """What the contract runs over. A new attention is one line in `ATTENTIONS`, a new block type one in `BLOCKS`."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pytest
@@ -30,6 +30,7 @@ class Case:
     once: int = 0
     chunk: int = 1
     share: int = 1
+    name: str = ""
 
     def factory(self, **options):
         return partial(self.attention, num_heads=HEADS, **{**self.options, **options})
@@ -90,6 +91,8 @@ EDGES = {  # windows at their limits
     "Summary-alone": Case(SummaryMixing, {"chunk": 1, "left_context": 0}),
     "LLSA-past-long": Case(LLSA, {"left_context": 200, "lookahead": 1, "chunk": 2}, once=1, chunk=2),
 }
+for table in (ATTENTIONS, EDGES):
+    table.update({name: replace(case, name=name) for name, case in table.items()})
 BLOCKS = {
     "Transformer": TransformerBlock,
     "Conformer": partial(ConformerBlock, kernel_size=5),
