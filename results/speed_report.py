@@ -39,11 +39,7 @@ BOUNDS = (
     Bound("modules", CHUNKED, 2048, SUMMARY, 2048, "both_ms", 1.05),
     Bound("modules", "SA follower, map", 1024, "SA", 1024, "forward_ms", 0.5),
     Bound("modules", "SA follower, map", 1024, "SA", 1024, "both_ms", 0.5),
-    *(
-        Bound("modules", SUMMARY, 2 * frames, SUMMARY, frames, what, 2.2)
-        for frames in (2048, 4096)
-        for what in ("both_ms", "peak_mib")
-    ),
+    *(Bound("modules", SUMMARY, 2 * n, SUMMARY, n, what, 2.2) for n in (2048, 4096) for what in ("both_ms", "peak_mib")),
     Bound("encoder", SHARED, 875, PLAIN, 875, "forward_ms", 1 / 1.5),
 )
 
@@ -132,7 +128,7 @@ def entry(cells, what, key):
     else:
         quartiles, digits, unit = ratio(cells, what, key, (group, BASELINE, frames)), 2, ""
     low, middle, high = (f"{value:.{digits}f}" for value in quartiles)
-    return f"{middle}{unit}" if what == "peak_mib" else f"{middle}{unit} [{low}, {high}]"
+    return middle + unit + (f" [{low}, {high}]" if what != "peak_mib" else "")
 
 
 def verdicts(results):
@@ -168,7 +164,7 @@ def compare(cells, claim, group, other):
     found = {n: ratio(cells, claim.what, (group, claim.variant, n), (group, other, n)) for n in lengths}
     found = {f"{n * FRAME_S:g} s": quartiles[1] for n, quartiles in found.items() if quartiles is not None}
     there = [length for length, value in found.items() if value <= claim.limit]
-    ratios = ", ".join(f"{value:.2f} at {length}" for length, value in found.items())
+    ratios = ", ".join(f"{value:.3f} at {length}" for length, value in found.items())
     here = f"{ratios}; {'reached at ' + ', '.join(there) if there else 'reached nowhere'}" if found else "not measured"
     what = f"{group}, {WORDS[claim.what]} of {claim.variant} over {other}"
     return f"claimed {claim.words} ({claim.limit:.2f}) by {claim.paper}; here {what}: {here}"
@@ -185,7 +181,7 @@ COLOURS = {  # of Okabe and Ito; the first whose key is in the name
 }
 DASHES = {word: (1, 1) for word in ("queries", "cumulative", "matched")}
 DASHES.update({"chunks": (4, 1.5), "SA follower": (4, 1.5), "lite": (6, 2, 1, 2)})
-TICKS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10)
+COARSE, FINE = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20), (0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5)
 SHOWN = ("both_ms", "peak_mib")
 
 
@@ -212,7 +208,7 @@ def panel(axes, cells, group, what):
     lines = {name: line for name, line in lines.items() if line}
     seconds = sorted({x for line in lines.values() for x, _ in line})
     values = [y for line in lines.values() for _, y in line]
-    low, high = 0.9 * min(values), 1.1 * max(values)
+    low, high = 0.8 * min(values), 1.1 * max(values)
     last, right = seconds[-1], 1.15 * seconds[-1]  # of the lines; of the labels' left edge
     wanted = {name: np.log(line[-1][1] / low) / np.log(high / low) for name, line in lines.items()}
     for name, place in spread_out(wanted, gap=0.068).items():
@@ -223,9 +219,9 @@ def panel(axes, cells, group, what):
         axes.plot((line[-1][0], right), (line[-1][1], y), color=colour, linewidth=0.5)
         axes.text(1.02 * right, y, name, color=colour, fontsize=9, va="center")
     axes.set(xscale="log", yscale="log", xlim=(0.9 * seconds[0], right * (right / seconds[0]) ** 0.8), ylim=(low, high))
-    axes.set_title(f"{group}: {WORDS[what]}, {BASELINE} = 1", fontsize=10, loc="left")
+    axes.set_title(f"{group}: {WORDS[what]}, {BASELINE} = 1", fontsize=10, loc="left", pad=10)
     axes.set_xticks(seconds, [f"{x:.0f}" for x in seconds], minor=False)
-    ticks = [tick for tick in TICKS if low <= tick <= high]
+    ticks = [tick for tick in (COARSE if high > 10 * low else FINE) if low <= tick <= high]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("seconds of audio", loc="left")
@@ -234,7 +230,7 @@ def panel(axes, cells, group, what):
 
 
 def spread_out(wanted, gap):
-    """Places near the wanted ones, in their order, at least `gap` apart.
+    """Places near the wanted ones, in their order, at least `gap` apart and at most 1.
 
     Example
     -------
@@ -247,4 +243,6 @@ def spread_out(wanted, gap):
         up[i] = max(up[i], up[i - 1] + gap)
     for i in reversed(range(len(names) - 1)):
         down[i] = min(down[i], down[i + 1] - gap)
-    return {name: (above + below) / 2 for name, above, below in zip(names, up, down)}
+    places = [(above + below) / 2 for above, below in zip(up, down)]
+    excess = max(0.0, places[-1] - 1.0)
+    return {name: place - excess for name, place in zip(names, places)}

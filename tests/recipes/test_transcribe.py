@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import types
 
@@ -396,7 +397,19 @@ class NoDevice(Exception):
     pass
 
 
-def fake_sounddevice(blocks_of, rates=(16000,), own_rate=48000, overflow_at=None, unplugged=False):
+def press(microphone, before, times):
+    """Press Ctrl-C: once when somebody listens and has heard everything, or twice while there is still something to hear."""
+    main = threading.main_thread().ident
+    while signal.getsignal(signal.SIGINT) is before or (times == 1 and microphone.pieces.qsize()):
+        time.sleep(0.001)
+    signal.pthread_kill(main, signal.SIGINT)
+    while times == 2 and signal.getsignal(signal.SIGINT) is not before:  # the first time is not heeded yet
+        time.sleep(0.001)
+    if times == 2:
+        signal.pthread_kill(main, signal.SIGINT)
+
+
+def fake_sounddevice(blocks_of, rates=(16000,), own_rate=48000, overflow_at=None, unplugged=False, times=1):
     """A `sounddevice` whose one microphone plays `blocks_of(rate, blocksize)`, then has Ctrl-C pressed or is unplugged."""
 
     def query_devices(device, kind):
@@ -419,8 +432,9 @@ def fake_sounddevice(blocks_of, rates=(16000,), own_rate=48000, overflow_at=None
                 self.callback(block[:, None], len(block), None, flags)
             if unplugged:
                 self.finished()
-            else:  # once somebody listens
-                signal.setitimer(signal.ITIMER_REAL, 0.2)
+            else:
+                of = self.callback.__self__, signal.getsignal(signal.SIGINT), times
+                threading.Thread(target=press, args=of, daemon=True).start()
 
         def close(self):
             self.finished()
@@ -434,33 +448,24 @@ def fake_sounddevice(blocks_of, rates=(16000,), own_rate=48000, overflow_at=None
 @pytest.fixture
 def listen(make_experiment, tmp_path, capsys, monkeypatch):
     """A function that transcribes a file through a fake microphone: exit code, output, lines of errors; and its transcript."""
-
-    presses = []
-
-    def press(*_):
-        os.kill(os.getpid(), presses.pop())
-        if presses:
-            signal.setitimer(signal.ITIMER_REAL, 0.2)
-
-    before = signal.signal(signal.SIGALRM, press), signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(signal.SIGINT)
     folder, path = make_experiment("llsa"), tmp_path / "a.wav"
 
     def transcript(*words, rate=16000, seconds=1.2, times=1, **options):
-        text, presses[:] = record(folder, path, seconds, rate), [signal.SIGINT] * times
+        text = record(folder, path, seconds, rate)
         samples = torch.from_numpy(soundfile.read(path, dtype="float32")[0])
 
         def blocks(at, size):
             assert at == rate
             return [block.numpy() for block in samples.split(size)]
 
-        monkeypatch.setitem(sys.modules, "sounddevice", fake_sounddevice(blocks, rates=(rate,), **options))
+        monkeypatch.setitem(sys.modules, "sounddevice", fake_sounddevice(blocks, rates=(rate,), times=times, **options))
         code = transcribe.main([str(folder), "--microphone", *words])
         out, err = capsys.readouterr()
-        assert signal.getsignal(signal.SIGINT) == before[1]
+        assert signal.getsignal(signal.SIGINT) == before
         return code, out, err.splitlines(), text
 
-    yield transcript
-    signal.signal(signal.SIGALRM, before[0])
+    return transcript
 
 
 def test_microphone_until_interrupted(listen):
