@@ -4,7 +4,6 @@ import functools
 import io
 import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
