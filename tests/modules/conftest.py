@@ -14,7 +14,8 @@ def pytest_collection_modifyitems(config, items):
         block = next((name for name in ("Transformer", "Conformer", "Branchformer") if name in parts.split("-")), "Conformer")
         name = getattr(item.callspec.params.get("case"), "name", None)
         if item.originalname == "test_compile":  # slow: each attention once, and shared maps with all that they can have
-            return block == "Conformer" and name in everywhere | in_two | {"Summary", "SA-relative-shared", "LLSA-relative-shared"}
+            shared = {"SA-relative-shared", "LLSA-relative-shared"}
+            return block == "Conformer" and name in everywhere | in_two | shared | {"Summary"}
         if name is None or name in everywhere or block == "Conformer":
             return True
         return name in in_two and block == "Transformer"

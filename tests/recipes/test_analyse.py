@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import train
 from praatio import textgrid
 from tiny import arguments
 
+import train
 from results import analyse
 
 TRAINING = {"pretrain": "{epochs: 0}", "finetune": "{epochs: 1, batch_seconds: 6}"}
