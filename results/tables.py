@@ -25,8 +25,10 @@ def measured(folder=ROOT / "results" / "measured"):
         run = json.loads(path.read_text())
         hours = sum(run["data"]["manifests"][split]["hours"] for split in run["data"]["splits"]["train"])
         layout = run["config"]["attention"]
-        options = f", chunk {layout['chunk']}" if layout.get("chunk", 1) > 1 else ""
+        options = f", chunk {layout['chunk']}" if (layout.get("chunk") or 1) > 1 else ""
         options += f", revisions {layout['revisions']}" if layout.get("revisions") else ""
+        owners = run["config"].get("owners")
+        options += f", maps of layers {', '.join(map(str, owners))} shared" if owners else ""
         ms = run["latency"]["attention_ms"]
         for test, score in run["wer"].items():
             row = {

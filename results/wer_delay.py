@@ -40,7 +40,7 @@ def points(folder=RESULTS):
         manifest = run["data"]["manifests"].get(split, {})
         if (run["config_hash"], manifest.get("sha256")) != (delay["config_hash"], delay["sha256"]):
             raise ValueError(f"{other} is of another system or other data than {path}: run results/delay.py again")
-        chunk = run["config"]["attention"].get("chunk", 1)
+        chunk = run["config"]["attention"].get("chunk") or 1
         found.setdefault(split, []).append(
             {
                 "name": run["attention"] + (f", chunk {chunk}" if chunk > 1 else ""),
