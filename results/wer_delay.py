@@ -41,9 +41,10 @@ def points(folder=RESULTS):
         if (run["config_hash"], manifest.get("sha256")) != (delay["config_hash"], delay["sha256"]):
             raise ValueError(f"{other} is of another system or other data than {path}: run results/delay.py again")
         chunk = run["config"]["attention"].get("chunk") or 1
+        shared = ", shared maps" if run["config"].get("owners") else ""
         found.setdefault(split, []).append(
             {
-                "name": run["attention"] + (f", chunk {chunk}" if chunk > 1 else ""),
+                "name": run["attention"] + (f", chunk {chunk}" if chunk > 1 else "") + shared,
                 "attention": run["attention"],
                 "word_ends": delay["word_ends"],
                 **{name: run["wer"][split][name] for name in ("wer", "low", "high")},
