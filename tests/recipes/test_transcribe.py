@@ -396,19 +396,14 @@ class NoDevice(Exception):
     pass
 
 
-def press(microphone, before, times):
-    """Press Ctrl-C: once when somebody listens and has heard everything, or twice while there is still something to hear."""
-    main = threading.main_thread().ident
-    while signal.getsignal(signal.SIGINT) is before or (times == 1 and microphone.pieces.qsize()):
+def press(microphone, before):
+    """Press Ctrl-C once somebody listens and has heard everything."""
+    while signal.getsignal(signal.SIGINT) is before or microphone.pieces.qsize():
         time.sleep(0.001)
-    signal.pthread_kill(main, signal.SIGINT)
-    while times == 2 and signal.getsignal(signal.SIGINT) is not before:  # the first time is not heeded yet
-        time.sleep(0.001)
-    if times == 2:
-        signal.pthread_kill(main, signal.SIGINT)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
-def fake_sounddevice(blocks_of, rates=(16000,), own_rate=48000, overflow_at=None, unplugged=False, times=1):
+def fake_sounddevice(blocks_of, rates=(16000,), own_rate=48000, overflow_at=None, unplugged=False):
     """A `sounddevice` whose one microphone plays `blocks_of(rate, blocksize)`, then has Ctrl-C pressed or is unplugged."""
 
     def query_devices(device, kind):
@@ -432,7 +427,7 @@ def fake_sounddevice(blocks_of, rates=(16000,), own_rate=48000, overflow_at=None
             if unplugged:
                 self.finished()
             else:
-                of = self.callback.__self__, signal.getsignal(signal.SIGINT), times
+                of = self.callback.__self__, signal.getsignal(signal.SIGINT)
                 threading.Thread(target=press, args=of, daemon=True).start()
 
         def close(self):
@@ -450,7 +445,7 @@ def listen(make_experiment, tmp_path, capsys, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     folder, path = make_experiment("llsa"), tmp_path / "a.wav"
 
-    def transcript(*words, rate=16000, seconds=1.2, times=1, **options):
+    def transcript(*words, rate=16000, seconds=1.2, **options):
         text = record(folder, path, seconds, rate)
         samples = torch.from_numpy(soundfile.read(path, dtype="float32")[0])
 
@@ -458,7 +453,7 @@ def listen(make_experiment, tmp_path, capsys, monkeypatch):
             assert at == rate
             return [block.numpy() for block in samples.split(size)]
 
-        monkeypatch.setitem(sys.modules, "sounddevice", fake_sounddevice(blocks, rates=(rate,), times=times, **options))
+        monkeypatch.setitem(sys.modules, "sounddevice", fake_sounddevice(blocks, rates=(rate,), **options))
         code = transcribe.main([str(folder), "--microphone", *words])
         out, err = capsys.readouterr()
         assert signal.getsignal(signal.SIGINT) == before
@@ -472,13 +467,6 @@ def test_microphone_until_interrupted(listen):
     assert (code, out) == (0, text + "\n")
     code, out, _, text = listen("good", "--hop_ms", "300")
     assert (code, out) == (0, text + "\n")
-
-
-def test_microphone_interrupted_twice(listen, monkeypatch):
-    """The second time does not wait for what is still to be transcribed."""
-    monkeypatch.setattr(SpeechEncoder, "advance", slow(0.3))
-    code, out, err, text = listen("--hop_ms", "100", times=2)
-    assert code == 130 and len(out) < len(text) and not [line for line in err if line.startswith("error: ")]
 
 
 def test_microphone_at_a_rate_of_its_own(listen):
