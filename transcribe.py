@@ -26,14 +26,12 @@ warnings.filterwarnings("ignore", category=FutureWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module="speechbrain")
 
 import torch  # noqa: E402
-from speech_attention.ctc import GreedyDecoder  # noqa: E402
 from speech_attention.front_end import SAMPLE_RATE  # noqa: E402
 from speech_attention.recognizer import Output  # noqa: E402
 
 from recipes.errors import Parser, UserError  # noqa: E402
 from recipes.LibriSpeech import trained  # noqa: E402
 from recipes.LibriSpeech.audio import AudioFile, Microphone, Resampler  # noqa: E402
-from recipes.LibriSpeech.data import TOKENS  # noqa: E402
 
 LONGEST_HOP_MS = 10_000
 TOLERATED = 0.1
@@ -80,7 +78,7 @@ def run(options):
     system = trained.load(options.experiment)
     if options.microphone is not None and not system.streams:
         raise UserError("the attention of this experiment has no streaming form: it cannot listen to a microphone")
-    recognizer = system.recognizer() if system.streams else Offline(system.model)
+    recognizer = system.recognizer() if system.streams else Offline(system)
     hop_ms, latency, announced, bad = options.hop_ms or system.model.frame_ms, system.model.latency(), set(), []
 
     def inputs():
@@ -198,11 +196,11 @@ class Offline:
 
     state_bytes = None
 
-    def __init__(self, model):
-        self.model, self.samples, self.ended = model, [], False
+    def __init__(self, system):
+        self.system, self.model, self.samples, self.ended = system, system.model, [], False
 
     def open(self):
-        return Offline(self.model)
+        return Offline(self.system)
 
     def feed(self, samples):
         self.samples.append(samples)
@@ -211,16 +209,7 @@ class Offline:
         self.ended = True
 
     def run(self, streams):
-        return [stream.transcribe() if stream.ended else Output() for stream in streams]
-
-    @torch.inference_mode()
-    def transcribe(self):
-        samples, decoder = torch.cat(self.samples), GreedyDecoder(TOKENS)
-        if not len(samples):
-            return Output()
-        log_probs, _ = self.model(samples[None], torch.tensor([len(samples)]))
-        text, words = decoder.step(log_probs[0].argmax(dim=-1).tolist(), len(samples))
-        return Output(text, words + decoder.flush(len(samples)))
+        return [self.system.offline(torch.cat(stream.samples)) if stream.ended else Output() for stream in streams]
 
 
 def printable(name):

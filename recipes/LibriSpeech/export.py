@@ -198,12 +198,7 @@ def export(folder, path):
     onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in meta.items()})
     model.doc_string, model.producer_version = __doc__, torch.__version__
     onnx.checker.check_model(model)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(model.SerializeToString())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    summary.write_bytes(path, model.SerializeToString())
     chunk, hop = meta["chunk"], meta["hop"]
     return (
         f"{path}: {path.stat().st_size / 2**20:.1f} MiB, opset {OPSET}\n"

@@ -93,23 +93,27 @@ def peak_memory_mib(device="cpu"):
     return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes on macOS, KiB elsewhere
 
 
-def write_text(path, text):
+def write_bytes(path, content):
     """Writes a file whole or not at all: under a temporary name in the same folder, then renamed.
 
     Arguments
     ---------
     path : str or Path
         The file to write; its folder exists.
-    text : str
-        Its content.
+    content : bytes
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """Writes a text in UTF-8, whole or not at all; see `write_bytes`."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path, value):

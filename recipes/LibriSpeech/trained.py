@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 from hyperpyyaml import load_hyperpyyaml
+from speech_attention.ctc import GreedyDecoder
 from speech_attention.model import CTCModel
-from speech_attention.recognizer import Recognizer
+from speech_attention.recognizer import Output, Recognizer
 from speechbrain.utils.checkpoints import Checkpointer
 
 from recipes.errors import UserError
@@ -40,6 +41,16 @@ class Trained:
     def recognizer(self):
         """A `Recognizer` of its model and tokens."""
         return Recognizer(self.model, TOKENS)
+
+    @torch.inference_mode()
+    def offline(self, samples):
+        """The `Output` for a whole utterance, (samples,); all its words come with the last sample."""
+        if not len(samples):
+            return Output()
+        decoder = GreedyDecoder(TOKENS)
+        log_probs, _ = self.model(samples[None], torch.tensor([len(samples)]))
+        text, words = decoder.step(log_probs[0].argmax(dim=-1).tolist(), len(samples))
+        return Output(text, words + decoder.flush(len(samples)))
 
 
 def load(folder):

@@ -24,7 +24,7 @@ from speech_attention.streaming import state_bytes
 
 TOKENS = ("<blank>", *" ABCDEFGHIJKLMNOPQRSTUVWXYZ '", "Ä")
 PARTS = BLOCKS["Conformer"], FRONT_ENDS["fbank"]
-LENGTHS = (1, 300, 640, 641, 9000, 16000, 30001, 0, 12000)  # samples
+LENGTHS = (1, 300, 640, 641, 9000, 16000, 40001, 0, 12000)  # samples
 
 
 def tones(length, seed=0, dtype=torch.float64):
@@ -79,7 +79,7 @@ def test_batch_of_streams_against_offline(case, block, front_end):
     model = rich_model(case, block, front_end)
     utterances = [tones(length, seed) for seed, length in enumerate(LENGTHS)]
     expected = [offline(model, samples) for samples in utterances]
-    assert len(set(expected)) >= 5 and len(max(expected, key=len)) > 15  # there is something to compare
+    assert len(set(expected)) >= 5 and len(max(expected, key=len)) > 20  # there is something to compare
     for seed, most in enumerate((1, 4)):
         texts, frames = run_all(Recognizer(model, TOKENS), utterances, seed, most)
         assert texts == expected
