@@ -58,7 +58,8 @@ def run(path, run_opts, overrides, command):
     config["data"] = {split: manifest.sha256 for split, manifest in manifests.items()}
     experiment.check_folder(hparams["output_folder"], config)
     experiment.save_config(hparams["output_folder"], config)
-    if stage in ("all", "pretrain") and hparams["pretrain"]["epochs"] and not hparams["pretrained"]:
+    start = hparams["pretrained"] or hparams["weights"]
+    if stage in ("all", "pretrain") and hparams["pretrain"]["epochs"] and not start:
         pretrain(hparams, config, run_opts, sets)
     if stage == "pretrain":
         return
@@ -116,7 +117,8 @@ def main_first(function, *arguments):
 
 def architecture(config):
     """What a pre-trained encoder must share with the experiment that loads it."""
-    return {key: config[key] for key in ("attention", "block", "front_end", "dim", "ffn_dim", "num_layers", "owners")}
+    keys = ("block", "front_end", "dim", "ffn_dim", "num_layers", "owners")
+    return {"attention": checkpoint.attention(config), **{key: config[key] for key in keys}}
 
 
 def fit_front_end(hparams, train, utterances=300):
@@ -144,7 +146,7 @@ def pretrain(hparams, config, run_opts, sets):
 
 
 def finetune(hparams, config, run_opts, sets):
-    """Fine-tune from the pre-trained encoder, or go on with it, unless only a test is asked for. Returns the Brain."""
+    """Fine-tune from the pre-trained encoder or other weights, or go on with it, unless only a test is asked for; the Brain."""
     folder, model = hparams["output_folder"], hparams["model"]
     brain = FinetuneBrain("finetune", {"model": model}, hparams, run_opts, sets["train"], sets["dev"])
     if hparams["stage"] == "test":
@@ -153,6 +155,8 @@ def finetune(hparams, config, run_opts, sets):
         return brain
     if brain.checkpointer.list_checkpoints():
         pass  # fit goes on from the last one
+    elif hparams["weights"]:
+        checkpoint.load_weights(hparams["weights"], model, architecture(config), hparams["any_attention"])
     elif hparams["pretrained"] or hparams["pretrain"]["epochs"]:
         source = Path(hparams["pretrained"] or folder / "pretrain" / "encoder.ckpt")
         checkpoint.load_encoder(source, model, architecture(config), hparams["any_attention"])
@@ -165,6 +169,16 @@ def finetune(hparams, config, run_opts, sets):
 def described(manifest):
     """A manifest for the summary: all but its place."""
     return {name: value for name, value in dataclasses.asdict(manifest).items() if name not in ("split", "path")}
+
+
+def per_utterance(utterances):
+    """For paired tests, in the order of the sorted ids: speakers, words and greedy word errors, each joined by spaces."""
+    columns = {
+        "speakers": [utterance.id.partition("-")[0] for utterance in utterances],
+        "words": [len(utterance.reference) for utterance in utterances],
+        "errors": [utterance.errors for utterance in utterances],
+    }
+    return {name: " ".join(map(str, values)) for name, values in columns.items()}
 
 
 def test(brain, hparams, config, run_opts, sets, manifests):
@@ -200,6 +214,8 @@ def test(brain, hparams, config, run_opts, sets, manifests):
             "peak_mib": summary.peak_memory_mib(brain.device),
             "state_bytes": Recognizer(model, TOKENS).state_bytes if streams else None,
         },
+        "log": {name: summary.stage_log(folder / name) for name in ("pretrain", "finetune")},
+        "utterances": {split: per_utterance(utterances) for split, utterances in offline.items()},
         "data": {
             "codec": hparams["codec"] if hparams["data_folder"] else "synthetic (espeak-ng), FLAC",
             "splits": {name: hparams[f"{name}_splits"] for name in ("train", "dev", "test")},

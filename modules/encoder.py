@@ -1,6 +1,7 @@
 """A stack of blocks around one attention: parallel and streaming."""
 
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -26,6 +27,8 @@ class Encoder(Streaming):
     owners : list of int or None
         Attention-map sharing (Shim et al., ICLR 2022): these blocks make attention maps, each of the others follows the
         last one before it. None: every block makes its own.
+    lookaheads : list of int or None
+        Look-ahead of each block's attention, frames, where they differ (MAA and SA). None: as `attention` says.
 
     Example
     -------
@@ -40,20 +43,31 @@ class Encoder(Streaming):
     3
     """
 
-    def __init__(self, dim, ffn_dim, num_layers, block, attention, dropout=0.0, checkpointing=False, owners=None):
+    def __init__(
+        self, dim, ffn_dim, num_layers, block, attention, dropout=0.0, checkpointing=False, owners=None, lookaheads=None
+    ):
         super().__init__()
         if num_layers < 1:
             raise ValueError(f"num_layers={num_layers} must be 1 or more")
+        if lookaheads is not None and len(lookaheads) != num_layers:
+            raise ValueError(f"lookaheads={lookaheads} must have {num_layers} entries, one for each block")
         owners = list(range(num_layers) if owners is None else owners)
         if owners != sorted(set(owners)) or owners[:1] != [0] or owners[-1] >= num_layers:
             raise ValueError(f"owners={owners} must rise from block 0 to at most the last one, {num_layers - 1}")
         self.checkpointing = checkpointing
+        attentions = [partial(attention, **_role(layer, owners, num_layers)) for layer in range(num_layers)]
+        if lookaheads is not None:
+            attentions = [partial(attention, lookahead=lookahead) for attention, lookahead in zip(attentions, lookaheads)]
         self.blocks = nn.ModuleList(
-            block(dim, ffn_dim, in_role, dropout=dropout, first=i == 0, last=i == num_layers - 1)
-            for i, in_role in enumerate(_in_roles(attention, owners, num_layers))
+            block(dim, ffn_dim, attention, dropout=dropout, first=i == 0, last=i == num_layers - 1)
+            for i, attention in enumerate(attentions)
         )
         self.norm = nn.LayerNorm(dim)
         self.layout = self.blocks[0].attention.layout
+        if any(block.attention.layout != self.layout for block in self.blocks):
+            raise ValueError(f"lookaheads={lookaheads} must be equal in every block of an attention that has revisions (LLSA)")
+        if any(a.lookahead != b.lookahead for i, (a, b) in enumerate(pairwise(self.blocks), 1) if i not in owners):
+            raise ValueError(f"lookaheads={lookaheads} must be equal in the blocks that share a map: owners={owners}")
 
     @property
     def lookahead(self):
@@ -154,10 +168,8 @@ class Encoder(Streaming):
         return y, valid, state
 
 
-def _in_roles(attention, owners, num_layers):
-    """The factory of each layer's attention: an owner where the next layer follows it, a follower, or (as most) neither."""
-    for layer in range(num_layers):
-        if layer not in owners:
-            yield partial(attention, role="follower")
-        else:
-            yield attention if layer + 1 in (*owners, num_layers) else partial(attention, role="owner")
+def _role(layer, owners, num_layers):
+    """What a layer's attention is told of sharing: an owner where the next layer follows it, a follower, or (as most) nothing."""
+    if layer not in owners:
+        return {"role": "follower"}
+    return {} if layer + 1 in (*owners, num_layers) else {"role": "owner"}

@@ -55,6 +55,9 @@ class Layout:
 
     def expand(self, x, dim=1):
         """(.., time, ..) -> (.., groups, frames, ..) at axis `dim`: H^0[g, j] = X[g * chunk + offsets[j]]."""
+        if not self.pending:  # groups side by side
+            used = self.groups(x.size(dim)) * self.chunk
+            return x.narrow(dim, 0, used).unflatten(dim, (used // self.chunk, self.chunk))
         windows = x.unfold(dim, self.lookahead + 1, self.chunk)  # (.., groups, .., lookahead + 1), a view
         if len(self.offsets) <= self.lookahead:  # only some of the look-ahead frames
             windows = windows.index_select(-1, torch.tensor(self.offsets, device=x.device))

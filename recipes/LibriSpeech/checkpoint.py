@@ -12,6 +12,8 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from recipes.errors import UserError
 
+from . import trained
+
 PARTIAL = "partial-"
 
 
@@ -82,6 +84,11 @@ class Progress:
         self.means.sums, self.means.count = state["sums"], state["count"]
 
 
+def attention(config):
+    """What a configuration says of its attention, for comparison with that of another."""
+    return {**config["attention"], "lookaheads": config.get("lookaheads")}
+
+
 def _encoder_state(model):
     """The part of a model's state that pre-training makes."""
     return {name: t for name, t in model.state_dict().items() if name.startswith(("front_end.", "encoder."))}
@@ -127,10 +134,38 @@ def load_encoder(path, model, architecture, any_attention=False):
         raise UserError(f"no pre-trained encoder at {path}: give its file, or the folder of an experiment that has one")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        state, trained = dict(saved["state"]), dict(saved["architecture"]["attention"])
+        state, before = dict(saved["state"]), dict(saved["architecture"]["attention"])
     except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
         raise UserError(f"{path} is not an encoder checkpoint of this project ({type(error).__name__})") from error
-    own = _encoder_state(model)
+    _check_fit(f"the encoder in {path}", state, _encoder_state(model))
+    _check_attention(f"the encoder in {path}", before, architecture["attention"], any_attention)
+    model.load_state_dict({**model.state_dict(), **state})
+
+
+def load_weights(folder, model, architecture, any_attention=False):
+    """Load all weights of a fine-tuned experiment into `model`, the head's too.
+
+    Arguments
+    ---------
+    folder : str or Path
+        Of the experiment.
+    model, architecture, any_attention
+        See `load_encoder`.
+
+    Raises
+    ------
+    UserError
+        If anything does not fit, naming it.
+    """
+    system = trained.load(folder)
+    state = system.model.state_dict()
+    _check_fit(f"the model in {folder}", state, model.state_dict())
+    _check_attention(f"the model in {folder}", attention(system.config), architecture["attention"], any_attention)
+    model.load_state_dict(state)
+
+
+def _check_fit(what, state, own):
+    """Refuse weights that are not those of this model, by name and shape."""
     wrong = [f"{name} is missing" for name in own.keys() - state.keys()]
     wrong += [f"{name} is not in this model" for name in state.keys() - own.keys()]
     wrong += [
@@ -140,13 +175,14 @@ def load_encoder(path, model, architecture, any_attention=False):
     ]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise UserError(f"the encoder in {path} does not fit this model: {'; '.join(sorted(wrong)[:3])}{more}")
-    here = architecture["attention"]
-    differ = [key for key in sorted(trained.keys() | here.keys()) if trained.get(key) != here.get(key)]
+        raise UserError(f"{what} does not fit this model: {'; '.join(sorted(wrong)[:3])}{more}")
+
+
+def _check_attention(what, before, here, any_attention):
+    """Refuse weights that were trained with another attention, unless any will do."""
+    differ = [key for key in sorted(before.keys() | here.keys()) if before.get(key) != here.get(key)]
     if differ and not any_attention:
-        changes = ", ".join(f"{key} {trained.get(key)} (here {here.get(key)})" for key in differ)
+        changes = ", ".join(f"{key} {before.get(key)} (here {here.get(key)})" for key in differ)
         raise UserError(
-            f"the encoder in {path} was trained with another attention: {changes}; to use it all the same give "
-            "--any_attention True"
+            f"{what} was trained with another attention: {changes}; to use it all the same give --any_attention True"
         )
-    model.load_state_dict({**model.state_dict(), **state})

@@ -48,7 +48,7 @@ RULES = (
     ("pretrain.lr", *_positive),
     ("pretrain.warmup", *_part),
     ("pretrain.batch_seconds", *_positive),
-    ("finetune.epochs", *_from_1),
+    ("finetune.epochs", *_from_0),
     ("finetune.lr", *_positive),
     ("finetune.encoder_lr", *_positive),
     ("finetune.warmup", *_part),
@@ -140,8 +140,13 @@ def _check_values(hparams):
         value = functools.reduce(operator.getitem, key.split("."), hparams)
         if not holds(value):
             raise UserError(f"{key}={value} must be {words}")
-    if hparams["stage"] == "pretrain" and (hparams["pretrained"] or not hparams["pretrain"]["epochs"]):
-        raise UserError("--stage pretrain has nothing to do: pretrained is given, or pretrain.epochs is 0")
+    if hparams["pretrained"] and hparams["weights"]:
+        raise UserError("both pretrained and weights are given: start from one of them")
+    if hparams["weights"] is None and not hparams["finetune"]["epochs"]:
+        raise UserError("finetune.epochs=0 tests weights as they are: give --weights, the folder of a fine-tuned experiment")
+    start = hparams["pretrained"] or hparams["weights"]
+    if hparams["stage"] == "pretrain" and (start or not hparams["pretrain"]["epochs"]):
+        raise UserError("--stage pretrain has nothing to do: pretrained or weights are given, or pretrain.epochs is 0")
 
 
 def merge(base, changes, where=""):

@@ -23,6 +23,13 @@ class FinetuneBrain(StageBrain):
         encoder = [*model.front_end.parameters(), *model.encoder.parameters()]
         return [(head, self.settings["lr"]), (encoder, self.settings["encoder_lr"])]
 
+    def run(self):
+        """Train; without epochs, evaluate the weights that are there on the validation set, and keep them."""
+        super().run()
+        if not self.checkpointer.list_checkpoints():
+            self.evaluate(self.valid_loader)
+            self.checkpointer.save_checkpoint(meta={"WER": round(self.score.wer, 4)})
+
     def compute_forward(self, batch, stage):
         samples, lengths = self.audio(batch)
         if stage != sb.Stage.TRAIN:

@@ -137,10 +137,15 @@ def write_json(path, value):
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def stage_seconds(folder):
-    """Seconds that a training stage took, over all its restarts, from the last line of its `log.jsonl`; 0.0 if there is none."""
+def stage_log(folder):
+    """The records of a training stage, one for each epoch, from its `log.jsonl`; none if it did not run."""
     log = Path(folder) / "log.jsonl"
-    return json.loads(log.read_text().splitlines()[-1])["seconds"] if log.exists() else 0.0
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def stage_seconds(folder):
+    """Seconds that a training stage took, over all its restarts; 0.0 if it did not run."""
+    return next((record["seconds"] for record in reversed(stage_log(folder))), 0.0)
 
 
 def summary_rows(summary):

@@ -21,7 +21,7 @@ class Case:
     """An attention, and what its definition says of its look-ahead: the tests never ask the module for it.
 
     `each` frames are added by every layer, `once` by the whole stack; both count from the last frame of a chunk. `share`
-    blocks in a row share one attention map.
+    blocks in a row share one attention map. Of `first`, only the first block of a stack looks ahead, by `once` frames.
     """
 
     attention: type
@@ -30,6 +30,7 @@ class Case:
     once: int = 0
     chunk: int = 1
     share: int = 1
+    first: bool = False
     name: str = ""
 
     def factory(self, **options):
@@ -49,6 +50,7 @@ ATTENTIONS = {
     "AA": Case(AA, each=math.inf),
     "MAA": Case(MAA, WINDOW, each=2),
     "SA": Case(SA, WINDOW, each=2),
+    "SA-first": Case(SA, WINDOW, once=2, first=True),
     "LLSA": Case(LLSA, WINDOW, once=2),
     "LLSA-chunk3": Case(LLSA, {**WINDOW, "chunk": 3}, once=2, chunk=3),
     "LLSA-revisions": Case(LLSA, {"left_context": 5, "lookahead": 4, "revisions": [0, 2, 4]}, once=4),
@@ -126,6 +128,8 @@ def randomise(module, seed=0):
 def build_encoder(case, block, depth=DEPTH, dtype=torch.float64, options=None, **more):
     """A small encoder with randomised parameters; `options` go to the attention, `more` to the encoder."""
     owners = list(range(0, depth, case.share))
+    if case.first:
+        more["lookaheads"] = [case.once] + [0] * (depth - 1)
     return randomise(Encoder(DIM, 2 * DIM, depth, block, case.factory(**(options or {})), owners=owners, **more).to(dtype))
 
 

@@ -199,6 +199,13 @@ def test_a_follower_has_values_alone(positions, each):
     assert [sizes[0] - size for size in sizes] == [0, 2 * saved, 3 * saved]
 
 
+def test_blocks_that_share_a_map_look_ahead_alike():
+    attention, options = ATTENTIONS["SA"].factory(), {"owners": [0, 2], "lookaheads": [1, 1, 0, 1]}
+    with pytest.raises(ValueError, match="share a map"):
+        Encoder(DIM, DIM, 4, TransformerBlock, attention, **options)
+    assert Encoder(DIM, DIM, 4, TransformerBlock, attention, **{**options, "lookaheads": [1, 1, 0, 0]}).lookahead == 2
+
+
 @pytest.mark.parametrize("owners", [[], [1], [0, 0], [2, 0], [0, 4], [0, -1]], ids=str)
 def test_owners_that_cannot_be(owners):
     with pytest.raises(ValueError, match="owners="):

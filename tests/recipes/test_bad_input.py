@@ -61,6 +61,12 @@ def test_bad_input_names_what_is_wrong(tree, tmp_path, capsys):
         ({"test_splits": "[train-a]"}, "train-a would be trained on and evaluated on"),
         ({"data_folder": "3"}, "data_folder=3"),
         ({"stage": "pretrain", "pretrained": "somewhere"}, "nothing to do"),
+        ({"stage": "pretrain", "weights": "somewhere"}, "nothing to do"),
+        ({"pretrained": "one", "weights": "another"}, "start from one of them"),
+        ({"finetune": "{epochs: 0}"}, "give --weights"),
+        ({"weights": "nowhere"}, "nowhere is not the folder of an experiment"),
+        ({"lookaheads": "[1, 2, 3]"}, "lookaheads=[1, 2, 3] must have 2 entries"),
+        ({"lookaheads": "[1, 2]"}, "must be equal in every block"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -126,6 +132,9 @@ def test_an_encoder_that_does_not_fit_is_refused(tree, tmp_path, capsys):
     (tmp_path / "text").write_text("not a checkpoint")
     assert "not an encoder checkpoint" in fails(capsys, root, tmp_path / "text-run", pretrained=str(tmp_path / "text"))
     assert train.main(arguments(root, tmp_path / "other", **source, any_attention="True", stage="finetune")) == 0
+    source = {"weights": str(tmp_path / "other")}
+    assert "any_attention" in fails(capsys, root, tmp_path / "weights", **source, lookahead="2")
+    assert "does not fit" in fails(capsys, root, tmp_path / "weights-wide", **source, dim="32")
 
 
 def test_a_folder_keeps_to_one_experiment(tree, tmp_path, capsys):

@@ -13,10 +13,15 @@ from tiny import ROOT, SPLITS, arguments
 import train
 
 
+def model_weights(folder):
+    """The weights of the last fine-tuning checkpoint."""
+    last = max((folder / "finetune" / "checkpoints").glob("CKPT*"), key=lambda path: path.stat().st_mtime)
+    return torch.load(last / "model.ckpt")
+
+
 def weights(folder):
     """The weights of the pre-trained encoder and of the last fine-tuning checkpoint."""
-    last = max((folder / "finetune" / "checkpoints").glob("CKPT*"), key=lambda path: path.stat().st_mtime)
-    return torch.load(folder / "pretrain" / "encoder.ckpt")["state"], torch.load(last / "model.ckpt")
+    return torch.load(folder / "pretrain" / "encoder.ckpt")["state"], model_weights(folder)
 
 
 @pytest.mark.parametrize(
@@ -43,12 +48,12 @@ def test_debug_run_of_every_attention(tree, tmp_path, yaml, attention, frames):
         assert summary["memory"]["state_bytes"] > 0
 
 
-@pytest.mark.parametrize("scale", ["small", "base"])
+@pytest.mark.parametrize("scale", ["cpu", "small", "base"])
 def test_debug_run_of_the_larger_scales(tree, tmp_path, scale):
     narrow = {"front_end": "!new:speech_attention.front_end.WaveformFrontEnd {dim: 16, channels: 8}"} if scale == "base" else {}
     assert train.main(arguments(tree(), tmp_path / "run", "--debug", scale=scale, **narrow)) == 0
     summary = json.loads((tmp_path / "run-debug" / "summary.json").read_text())
-    assert summary["objective"] == {"small": "BESTRQ", "base": "Wav2Vec2"}[scale]
+    assert summary["objective"] == {"base": "Wav2Vec2"}.get(scale, "BESTRQ")
     assert summary["latency"]["attention_ms"] == 160
 
 
@@ -64,6 +69,34 @@ def test_stages_one_by_one_equal_all_at_once(tree, tmp_path):
     assert summaries[0]["config_hash"] == summaries[1]["config_hash"]
     assert set(summaries[0]["wer"]) == {"test-c"}
     assert len((tmp_path / "whole" / "utterances-test-c.tsv").read_text().splitlines()) == 1 + SPLITS["test-c"]
+
+
+def test_weights_of_one_attention_run_as_another(tree, tmp_path):
+    """SA's weights as LLSA, as they are and trained on; as SA, they give SA's own words."""
+    root, sa = tree(), tmp_path / "sa"
+    assert train.main(arguments(root, sa, yaml="sa", lookaheads="[3, 0]")) == 0
+    start = {"weights": str(sa), "any_attention": "True"}
+    asked = {"same": ("sa", {"lookaheads": "[3, 0]"}, 0), "as": ("llsa", {}, 0), "on": ("llsa", {}, 1)}
+    for name, (yaml, changes, epochs) in asked.items():
+        changes = {**changes, **start, "finetune": f"{{epochs: {epochs}, batch_seconds: 6}}"}
+        assert train.main(arguments(root, tmp_path / name, yaml=yaml, **changes)) == 0
+    states = {name: model_weights(tmp_path / name) for name in ("sa", *asked)}
+    changed = {name: any(not torch.equal(states["sa"][key], state[key]) for key in state) for name, state in states.items()}
+    assert changed == {"sa": False, "same": False, "as": False, "on": True}
+    summaries = {name: json.loads((tmp_path / name / "summary.json").read_text()) for name in states}
+    assert summaries["same"]["utterances"] == summaries["sa"]["utterances"]
+    assert [summaries[name]["latency"]["measured_frames"] for name in states] == [3, 3, 4, 4]
+    assert [len(summaries[name]["log"]["finetune"]) for name in states] == [2, 0, 0, 1]
+    assert summaries["as"]["log"]["pretrain"] == []
+
+
+def test_summary_has_what_paired_tests_need(tree, tmp_path):
+    assert train.main(arguments(tree(), tmp_path / "run", "--debug")) == 0
+    summary = json.loads((tmp_path / "run-debug" / "summary.json").read_text())
+    columns = {name: list(map(int, text.split())) for name, text in summary["utterances"]["test-c"].items()}
+    assert columns["speakers"] == [104, 104, 105, 105] and columns["words"] == [2, 3, 2, 3]
+    score = summary["wer"]["test-c"]
+    assert sum(columns["errors"]) == score["substitutions"] + score["insertions"] + score["deletions"]
 
 
 def test_killed_in_each_stage_ends_with_the_same_weights(tree, tmp_path):
