@@ -150,7 +150,7 @@ class StageBrain(sb.Brain):
 
     def end_epoch(self, epoch, valid_stats):
         """Log the epoch and save a checkpoint."""
-        record = {"epoch": epoch, "updates": self.optimizer_step, "seconds": self.progress.seconds}
+        record = {"epoch": epoch, "updates": self.optimizer_step, **self.progress.times}
         record |= {f"train_{name}": value for name, value in self.train_stats.items()}
         record |= {f"valid_{name}": value for name, value in valid_stats.items()}
         record = {name: value if isinstance(value, int) else round(float(value), 4) for name, value in record.items()}
@@ -166,6 +166,6 @@ class StageBrain(sb.Brain):
         lines = path.read_text().splitlines() if path.exists() else []
         lines = [line for line in lines if json.loads(line)["epoch"] < record["epoch"]]
         write_text(path, "\n".join([*lines, json.dumps(record)]) + "\n")
-        shown = {name: value for name, value in record.items() if name not in ("epoch", "updates", "seconds")}
+        shown = {name: value for name, value in record.items() if name not in ("epoch", "updates", "seconds", "cpu_seconds")}
         text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
         print(f"{self.name} epoch {record['epoch']}/{self.settings['epochs']}  {text}", flush=True)

@@ -63,24 +63,33 @@ class Means:
 
 @register_checkpoint_hooks
 class Progress:
-    """What an epoch's log needs, over all restarts: seconds spent in the stage, means over the epoch so far."""
+    """What an epoch's log needs, over all restarts: time spent in the stage, means over the epoch so far."""
 
     def __init__(self):
-        self.before, self.start, self.means = 0.0, time.time(), Means()
+        self._go_on({"seconds": 0.0, "cpu_seconds": 0.0})
+        self.means = Means()
+
+    def _go_on(self, before):
+        self.before, self.start = before, self._now()
+
+    @staticmethod
+    def _now():
+        return {"seconds": time.time(), "cpu_seconds": time.process_time()}
 
     @property
-    def seconds(self):
-        return self.before + time.time() - self.start
+    def times(self):
+        """Wall clock, and the CPU time of this process, which other work on the machine hardly changes; seconds."""
+        return {name: self.before[name] + now - self.start[name] for name, now in self._now().items()}
 
     @mark_as_saver
     def save(self, path):
-        state = {"seconds": self.seconds, "sums": self.means.sums, "count": self.means.count}
+        state = {"times": self.times, "sums": self.means.sums, "count": self.means.count}
         Path(path).write_text(json.dumps(state))
 
     @mark_as_loader
     def load(self, path, end_of_epoch):
         state = json.loads(Path(path).read_text())
-        self.before, self.start = state["seconds"], time.time()
+        self._go_on(state["times"])
         self.means.sums, self.means.count = state["sums"], state["count"]
 
 
