@@ -29,6 +29,8 @@ CASES = {
         "maa",
         {"num_layers": 1, "front_end": "!new:speech_attention.front_end.WaveformFrontEnd {dim: 16, channels: 8}"},
     ),
+    "SummaryMixing": ("summary_mixing", {"attention": "{chunk: 4}"}),
+    "SA-first-shared": ("sa", {"num_layers": 3, "owners": "[0, 1]", "lookaheads": "[2, 1, 1]"}),
 }
 TOLERANCE = 1e-4  # of a log-probability, on the maximum
 

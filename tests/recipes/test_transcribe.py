@@ -26,7 +26,8 @@ from recipes.LibriSpeech import experiment, trained
 from recipes.LibriSpeech.data import TOKENS
 from recipes.LibriSpeech.evaluate import greedy_words
 
-CASES = {"aa": "", "sa": "", "maa": "", "llsa": "", "llsa-chunk8": "attention: {chunk: 8}"}
+CASES = {"aa": "", "sa": "", "maa": "", "llsa": "", "summary_mixing": "", "sa-shared": "owners: [0]"}
+CASES["llsa-chunk8"] = "attention: {chunk: 8}"
 BLOCKS = {"transformer": "", "conformer": "block: !name:speech_attention.blocks.ConformerBlock {kernel_size: 5}"}
 FRAME, LOOKAHEAD = 0.04, {"sa": 8, "llsa": 4}  # s; frames of 2 layers, or in all
 CLEAR = 1e-3
