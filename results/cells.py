@@ -1,0 +1,114 @@
+"""The experiments of the tables, at any scale: a name, a YAML of hparams/, and what it changes.
+
+Look-ahead is stated in time, so that one list serves scales with other frames and depths: every row of a group looks ahead
+by the same time in all, whatever its attention and its number of layers.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from recipes.LibriSpeech import experiment
+
+LOW_MS, HIGH_MS = 160, 1920  # look-ahead of the papers' LLSA, and of their MAA and SA
+SCALES = {"cpu": 3, "small": 3, "base": 3}
+"""The scales of the tables; for each, `chunk` of `cells`."""
+
+
+class Cell(NamedTuple):
+    """One experiment, trained once for each seed.
+
+    Arguments
+    ---------
+    name : str
+        Its `name`; the folder of a run is `<name>-<scale>-<data>-seed<seed>`.
+    yaml : str
+        Stem of a file in hparams/.
+    title : str
+        The attention in words; its look-ahead in frames where layers have their own.
+    lookahead_ms : int or None
+        Look-ahead of the whole stack; None: the utterance.
+    changes : dict
+        Keys of the YAML, as on the command line.
+    seeds : int
+        How many seeds its row should have.
+    """
+
+    name: str
+    yaml: str
+    title: str
+    lookahead_ms: int | None
+    changes: dict = {}
+    seeds: int = 1
+
+
+def cells(num_layers, frame_ms, chunk):
+    """All experiments, the ones that matter most first.
+
+    Arguments
+    ---------
+    num_layers, frame_ms : int
+        Of the scale.
+    chunk : int
+        Final frames that share a set of revisions in the LLSA of the tables; `chunk` - 1 + look-ahead are 160 ms.
+
+    Returns
+    -------
+    list of Cell
+
+    Example
+    -------
+    >>> {cell.name: cell.changes for cell in cells(12, 20, 3)}["llsa-c3"]
+    {'attention': {'chunk': 3, 'lookahead': 6}}
+    """
+    low = LOW_MS // frame_ms  # frames
+    high = HIGH_MS // frame_ms // num_layers  # frames a layer
+
+    spread = {"lookaheads": [1] * low + [0] * (num_layers - low)}
+    first = {"lookaheads": [low] + [0] * (num_layers - 1)}
+    each, spread_words = f"{high} ahead in each layer", f"1 ahead in {low} of {num_layers} layers"
+
+    def band(frames):
+        return {"attention": {"lookahead": frames}}
+
+    def llsa(chunk, **more):
+        return {"attention": {"chunk": chunk, "lookahead": low + 1 - chunk, **more}}
+
+    def of_sa(epochs):
+        return {**llsa(1), "weights": "sa-1920", "any_attention": True, "finetune": {"epochs": epochs}}
+
+    main = [
+        Cell("aa", "aa", "AA", None, seeds=3),
+        Cell("sa-1920", "sa", f"SA, {each}", HIGH_MS, band(high), seeds=3),
+        Cell(f"llsa-c{chunk}", "llsa", f"LLSA, chunk {chunk}", LOW_MS, llsa(chunk), seeds=3),
+        Cell("sa-160", "sa", f"SA, {spread_words}", LOW_MS, spread, seeds=3),
+        Cell("chunk-mask", "llsa", f"chunk mask, {low + 1} frames", LOW_MS, llsa(low + 1), seeds=3),
+        Cell("causal", "sa", "SA, causal", 0, band(0)),
+        Cell("maa-160", "maa", f"MAA, {spread_words}", LOW_MS, spread),
+        Cell("maa-1920", "maa", f"MAA, {each}", HIGH_MS, band(high)),
+        Cell("summary-whole", "summary_mixing", "SummaryMixing", None, {"attention": {"chunk": None}}),
+        Cell("summary-160", "summary_mixing", f"SummaryMixing, chunk {low + 1}", LOW_MS, {"attention": {"chunk": low + 1}}),
+        Cell("shared-2", "shared_attention", "AA, a map for 2 layers", None),
+        Cell("shared-4", "shared_attention", "AA, a map for 4 layers", None, {"owners": list(range(0, num_layers, 4))}),
+        Cell("sa-160-first", "sa", f"SA, {low} ahead in layer 0", LOW_MS, first),
+        Cell("llsa-ends", "llsa", f"LLSA, revisions 0 and {low}", LOW_MS, llsa(1, revisions=[0, low])),
+        Cell("sa-as-llsa", "llsa", "sa-1920 run as LLSA", LOW_MS, of_sa(epochs=0)),
+        Cell("sa-as-llsa-tuned", "llsa", "sa-1920 trained on as LLSA", LOW_MS, of_sa(epochs=1)),
+        *(Cell(f"llsa-c{c}", "llsa", f"LLSA, chunk {c}", LOW_MS, llsa(c)) for c in (low // 2 + 1, 1) if c != chunk),
+    ]
+    scratch = [
+        cell._replace(
+            name=f"{cell.name}-scratch",
+            title=f"{cell.title}, not pre-trained",
+            changes={**cell.changes, "pretrain": {"epochs": 0}},
+            seeds=1,
+        )
+        for cell in main
+        if cell.name in ("aa", "sa-1920", f"llsa-c{chunk}")
+    ]
+    return main + scratch
+
+
+def at_scale(scale):
+    """The experiments of a scale of `SCALES`."""
+    hparams, _ = experiment.load(Path(__file__).parents[1] / "hparams" / "aa.yaml", f"scale: {scale}")
+    return cells(hparams["num_layers"], round(hparams["model"].frame_ms), SCALES[scale])
