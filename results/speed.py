@@ -11,12 +11,10 @@ that forward and backward make, gradients counted, parameters not. What is in th
 """
 
 import argparse
-import json
 import os
 import sys
 import time
 import warnings
-from itertools import accumulate
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +28,8 @@ from tqdm import tqdm  # noqa: E402
 
 from recipes.errors import Parser, UserError  # noqa: E402
 from recipes.LibriSpeech import experiment, summary  # noqa: E402
-from results import speed_report  # noqa: E402
+from results import speed_figure, speed_report  # noqa: E402
+from results.measurement import load, milliseconds, peak_bytes, positive, same_conditions, save  # noqa: E402
 from results.speed_variants import LENGTHS, build, names  # noqa: E402
 
 SCALE = "medium"
@@ -51,38 +50,6 @@ def infer(subject):
 def clear(subject):
     for tensor in (*subject.module.parameters(), *subject.leaves):
         tensor.grad = None
-
-
-def milliseconds(device, function, *arguments):
-    """Time of one call."""
-    synchronise = torch.cuda.synchronize if device == "cuda" else lambda: None
-    synchronise()
-    start = time.perf_counter()
-    function(*arguments)
-    synchronise()
-    return 1000 * (time.perf_counter() - start)
-
-
-def peak_bytes(device, function, *arguments):
-    """The most that the tensors which a call makes occupy at a time, as PyTorch's allocator counts them.
-
-    Example
-    -------
-    >>> x = torch.ones(1000)
-    >>> peak_bytes("cpu", lambda: (x + 1) + (x + 2))  # three tensors of float32 at the last addition
-    12000
-    """
-    if device == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        function(*arguments)
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    with torch.autograd.profiler.profile(profile_memory=True) as profiler:
-        function(*arguments)
-    events = [event for event in profiler.kineto_results.events() if event.name() == "[memory]"]
-    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
 
 
 def measure(group, frames, shape, device="cpu", repeats=None):
@@ -133,33 +100,6 @@ def measure(group, frames, shape, device="cpu", repeats=None):
     return cells
 
 
-def load(path):
-    """The results in a file, None if it is not there."""
-    try:
-        results = json.loads(path.read_text())
-        _ = results["cells"], results["environment"]
-        return results
-    except FileNotFoundError:
-        return None
-    except (ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{path} holds no measurements of this command: give another --output") from error
-
-
-def same_conditions(path, before, now):
-    """Refuse to put measurements of two machines into one file."""
-    flat = [{**results["environment"], **results} for results in (before, now)]
-    differ = [key for key in sorted(flat[1].keys() - {"git", "environment", "cells"}) if flat[0].get(key) != flat[1][key]]
-    if differ:
-        raise UserError(f"{path} was measured with another {', '.join(differ)}: give another --output, or delete it")
-
-
-def save(path, results):
-    """Write the results, one line for each cell."""
-    cells = ",\n".join(f"    {json.dumps(cell)}" for cell in results["cells"])
-    head = json.dumps({**results, "cells": []}, indent=2)
-    summary.write_text(path, head.replace('"cells": []', f'"cells": [\n{cells}\n  ]') + "\n")
-
-
 def fill(path, options):
     """Measure what is missing in a file."""
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -202,20 +142,13 @@ def main(arguments):
         results = load(options.output)
         if not results or not results["cells"]:
             raise UserError(f"nothing is measured in {options.output}")
-        speed_report.draw(results, options.output.with_suffix(".png"))
+        speed_figure.draw(results, options.output.with_suffix(".png"))
     except (UserError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     lines, hold = speed_report.verdicts(results)
     print(speed_report.tables(results), *lines, sep="\n")
     return 0 if hold else 1
-
-
-def positive(text):
-    """A whole number from 1 on, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be a whole number, 1 or more")
-    return int(text)
 
 
 if __name__ == "__main__":

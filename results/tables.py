@@ -5,9 +5,16 @@ Measured numbers come from `results/measured/*.json` (summaries of runs), publis
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import ruamel.yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from recipes.LibriSpeech.summary import write_text  # noqa: E402
+from results import speed_report  # noqa: E402
+from results.comparison import rows, sections  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 
@@ -19,9 +26,10 @@ def markdown(rows):
 
 
 def measured(folder=ROOT / "results" / "measured"):
-    """One row for each test set of each run, by data, then by latency."""
-    rows = []
-    for path in sorted(folder.glob("*.json")):
+    """One row for each test set of each run that is not in the comparison, by data, then by latency."""
+    compared = {row.file(seed) for of_scale in rows(folder).values() for row in of_scale for seed in row.runs}
+    found = []
+    for path in sorted(path for path in folder.glob("*.json") if path.name not in compared):
         run = json.loads(path.read_text())
         hours = sum(run["data"]["manifests"][split]["hours"] for split in run["data"]["splits"]["train"])
         layout = run["config"]["attention"]
@@ -42,9 +50,17 @@ def measured(folder=ROOT / "results" / "measured"):
                 "training data": f"{hours:.1f} h, {run['data']['codec']}",
                 "run": f"[{path.stem}](results/measured/{path.name})",
             }
-            rows.append((test, -(float("inf") if ms is None else ms), path.stem, row))
-    rows = [row for *_, row in sorted(rows, key=lambda entry: entry[:3])]
-    return markdown(rows) if rows else "No run is committed yet."
+            found.append((test, -(float("inf") if ms is None else ms), path.stem, row))
+    found = [row for *_, row in sorted(found, key=lambda entry: entry[:3])]
+    return markdown(found) if found else "No run is committed yet."
+
+
+def comparison(folder=ROOT / "results" / "measured"):
+    """A sentence and a table for each scale at which the experiments of results/cells.py are measured, and the figures."""
+    parts = [f"{sentence}\n\n{markdown(lines)}" for sentence, lines in sections(folder)]
+    figures = {"story": "WER against look-ahead", "learning_curves": "WER on the dev set against epochs"}
+    parts += [f"![{words}](results/{name}.png)" for name, words in figures.items() if (folder.parent / f"{name}.png").exists()]
+    return "\n\n".join(parts) or "No experiment of the comparison is measured yet: run `results/reproduce.py`."
 
 
 def streaming(run, test):
@@ -112,6 +128,11 @@ def delays(folder=ROOT / "results" / "delays"):
     return markdown(rows) if rows else "No delay is measured yet."
 
 
+def speed(path=ROOT / "results" / "speed.json"):
+    """The papers' claims of speed and memory, and where they appear."""
+    return markdown(speed_report.claims(json.loads(path.read_text())))
+
+
 def published(path=ROOT / "results" / "published.yaml"):
     """The papers' numbers, with how sure each is."""
     entries = ruamel.yaml.YAML(typ="safe").load(path.read_text())
@@ -132,13 +153,22 @@ def published(path=ROOT / "results" / "published.yaml"):
 
 def fill(text):
     """README's text with each table between its markers made anew."""
-    tables = {"default": default_run, "measured": measured, "published": published, "latency": latency, "delays": delays}
+    tables = {"default": default_run, "comparison": comparison, "measured": measured}
+    tables |= {"published": published, "latency": latency, "delays": delays, "speed": speed}
     for name, table in tables.items():
         pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
         text = re.sub(pattern, lambda match: f"{match[1]}{table()}\n{match[2]}", text, flags=re.DOTALL)
     return text
 
 
-if __name__ == "__main__":
+def write():
+    """Make README's tables anew."""
     readme = ROOT / "README.md"
-    readme.write_text(fill(readme.read_text()))
+    before = readme.read_text()
+    after = fill(before)
+    if after != before:
+        write_text(readme, after)
+
+
+if __name__ == "__main__":
+    write()

@@ -161,7 +161,8 @@ def merge(base, changes, where=""):
         elif value is None and isinstance(base[key], bool):  # a bare flag
             base[key] = True
         else:
-            _check_kind(f"{where}{key}", base[key], value)
+            if value is not None or not _tag(base):  # an object checks its own arguments, and null may be one
+                _check_kind(f"{where}{key}", base[key], value)
             base[key] = value
 
 

@@ -10,6 +10,7 @@ import torch
 from tiny import ROOT, arguments, fails
 
 import train
+from recipes.LibriSpeech import experiment
 
 
 def test_bad_input_names_what_is_wrong(tree, tmp_path, capsys):
@@ -72,6 +73,15 @@ def test_bad_input_names_what_is_wrong(tree, tmp_path, capsys):
 )
 def test_values_of_the_wrong_kind_or_size(tree, tmp_path, capsys, change, words):
     assert words in fails(capsys, change.pop("data_folder", tree()), tmp_path / "run", **change)
+
+
+def test_null_reaches_an_object(tree, tmp_path, capsys):
+    """An attention may mean something by it, as SummaryMixing does by chunk: null, the whole utterance."""
+    _, config = experiment.load(ROOT / "hparams" / "summary_mixing.yaml", "attention: {chunk: null}")
+    assert config["attention"]["chunk"] is None and config["encoder"]["attention"]["chunk"] is None
+    root = tree()
+    assert "error" in fails(capsys, root, tmp_path / "run", attention="{num_heads: null}")
+    assert "dim=None must be a whole number" in fails(capsys, root, tmp_path / "run", dim="null")
 
 
 def test_download_needs_a_place(capsys):

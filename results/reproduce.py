@@ -1,0 +1,183 @@
+"""Trains and tests every experiment of the tables that has no result yet, then makes tables and figures anew.
+
+    python results/reproduce.py --data_folder /path/to/LibriSpeech --scale cpu --jobs 2 --budget_minutes 60
+    python results/reproduce.py --tables                    # tables and figures only, from the files
+
+An experiment of results/cells.py is, for each seed, one start of train.py in results/runs/<name>-<scale>-librispeech-seed<seed>.
+Its summary becomes results/measured/<the same name>.json, and that file is what makes it finished. Stopped in any way, by
+Ctrl-C, SIGKILL or the end of the budget, the same command goes on: what is finished stays, what was in progress continues
+from its last checkpoint. results/PROTOCOL.md says how the experiments are compared. The figures need matplotlib (`pip install
+-e '.[figures]'`).
+"""
+
+import json
+import sys
+import time
+import warnings
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+warnings.filterwarnings("ignore", category=FutureWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module="speechbrain")
+
+import torch  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from recipes.errors import Parser, UserError  # noqa: E402
+from recipes.LibriSpeech import prepare  # noqa: E402
+from results import comparison_figures, tables  # noqa: E402
+from results.cells import SCALES  # noqa: E402
+from results.plan import ROOT, plan, unfinished  # noqa: E402
+from results.trainer import Trainer, sigterm_as_ctrl_c  # noqa: E402
+
+POLL_SECONDS = 0.5
+
+
+def regenerate():
+    """Figures, and README's tables, which show them; where files do not fit together a line says so."""
+    try:
+        comparison_figures.write()
+        tables.write()
+    except ValueError as error:
+        tqdm.write(f"no new tables: {error}")
+        return False
+    return True
+
+
+def work(todo, common, jobs, deadline):
+    """Run what is to be done, `jobs` at a time, until it is done or `deadline` (of time.monotonic) has come.
+
+    Returns
+    -------
+    dict
+        Why a run failed, by its name.
+    """
+    threads = max(1, torch.get_num_threads() // jobs)
+    waiting, active, elsewhere, failed = list(todo), [], [], {}  # active: (run, trainer)
+    sure = sum(run.part_done() for run in todo)
+    form = "{l_bar}{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}"
+    bar = tqdm(total=len(todo), initial=sure, smoothing=0, bar_format=form, mininterval=1)
+
+    def finish(run):
+        """Take over the result of a run; whether it has one."""
+        if result := run.collect(common):
+            score = next(iter(result["wer"].values()))
+            tqdm.write(f"{run.name}: WER {score['wer']:.1f} % [{score['low']:.1f}, {score['high']:.1f}]")
+            regenerate()
+        return result is not None
+
+    def fail(run, why):
+        failed[run.name] = why
+        tqdm.write(f"{run.name}: failed: {why}")
+
+    try:
+        while (waiting or active) and time.monotonic() < deadline:
+            busy = {run.name for run in waiting} | {run.name for run, _ in active}
+            for run in [run for run in waiting if run.source not in busy]:
+                if len(active) == jobs:
+                    break
+                waiting.remove(run)
+                if finish(run):
+                    continue
+                if run.source in elsewhere:
+                    elsewhere.append(run.name)
+                elif not run.ready():
+                    fail(run, f"it needs the weights of {run.source}")
+                elif trainer := Trainer.start(run.folder, run.command(common), ROOT, threads):
+                    active.append((run, trainer))
+                else:
+                    elsewhere.append(run.name)
+                    tqdm.write(f"{run.name}: another process is at it")
+            if not active:
+                continue
+            bar.n = len(todo) - len(waiting) - len(active) + sum(run.part_done() for run, _ in active)
+            bar.set_postfix_str(", ".join(run.name for run, _ in active))
+            time.sleep(POLL_SECONDS)
+            for run, trainer in [(run, trainer) for run, trainer in active if trainer.ended()]:
+                if not (trainer.succeeded and finish(run)):
+                    fail(run, f"{trainer.last_line} (all of it: {trainer.log})")
+                trainer.release()
+                active.remove((run, trainer))
+    finally:
+        for _, trainer in active:
+            trainer.stop()
+        bar.close()
+    return failed
+
+
+def data_settings(options):
+    """What all runs share: data, language model, device, as far as they are given or found."""
+    if options.data_folder is None:
+        raise UserError("--data_folder is missing: give the folder that holds your LibriSpeech splits (or --tables)")
+    there = prepare.splits_in(prepare.find_root(options.data_folder))
+    train = options.train_splits or [split for split in ("train-clean-5", "train-clean-100") if split in there]
+    if not train:
+        raise UserError(f"{options.data_folder} has neither train-clean-5 nor train-clean-100: give --train_splits")
+    common = {
+        "data_folder": str(Path(options.data_folder).absolute()),
+        "train_splits": train,
+        "dev_splits": options.dev_splits or ["dev-mini" if "dev-mini" in there else "dev-clean"],
+        "test_splits": ["test-clean"],
+        "codec": options.codec,
+        "lm": options.lm and str(Path(options.lm).absolute()),
+        "device": options.device,
+        "precision": options.precision,
+    }
+    return {key: value for key, value in common.items() if value is not None}
+
+
+def reproduce(options):
+    """Do what the options say. Returns the exit code."""
+    if options.tables:
+        return 0 if regenerate() else 1
+    for name in ("seeds", "jobs", "budget_minutes"):
+        value = getattr(options, name)
+        if value is not None and value <= 0:
+            raise UserError(f"--{name} {value} must be above 0")
+    deadline = time.monotonic() + 60 * (options.budget_minutes or float("inf"))
+    common = data_settings(options)
+    runs = plan(options.scale, options.only, options.seeds)
+    for run in runs:
+        changed = run.measured.exists() and run.changed(json.loads(run.measured.read_text()), common)
+        if changed:
+            print(f"{run.name}: measured with another {', '.join(changed)}; to measure it again delete {run.measured}")
+    todo = unfinished(runs)
+    failed = work(todo, common, options.jobs, deadline) if todo else {}
+    made = regenerate()
+    left = [run.name for run in runs if not run.measured.exists() and run.name not in failed]
+    print(f"done: {sum(run.measured.exists() for run in runs)} of {len(runs)} runs")
+    for words, names in (("failed", failed), ("left", left)):
+        if names:
+            print(f"{words}: {', '.join(names)}")
+    return 1 if failed or not made else 0
+
+
+def main(arguments):
+    """0, 1 if a run failed or there are no new tables, 2 after one line about what the user can mend, 130 if stopped."""
+    parser = Parser(prog="reproduce.py", description=__doc__.split("\n")[0])
+    parser.add_argument("--tables", action="store_true", help="only make tables and figures anew")
+    parser.add_argument("--data_folder", metavar="FOLDER", help="a LibriSpeech tree")
+    parser.add_argument("--scale", choices=SCALES, default="cpu", help="default: %(default)s")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="of results/cells.py; default: all")
+    parser.add_argument("--seeds", type=int, metavar="N", help="for each experiment; default: as results/cells.py says")
+    parser.add_argument("--budget_minutes", type=float, metavar="N", help="stop then; the same command goes on")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time, which share the cores; default: 1")
+    parser.add_argument("--train_splits", nargs="+", metavar="SPLIT", help="default: train-clean-5, train-clean-100, if there")
+    parser.add_argument("--dev_splits", nargs="+", metavar="SPLIT", help="default: dev-mini if there, else dev-clean")
+    parser.add_argument("--codec", help="what the audio went through, for the record")
+    parser.add_argument("--lm", metavar="FILE", help="a language model for a second WER")
+    parser.add_argument("--device", help="e.g. cuda:0")
+    parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), help="default: that of the scale")
+    sigterm_as_ctrl_c()
+    try:
+        return reproduce(parser.parse_args(arguments))
+    except (UserError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on from the last checkpoints", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
