@@ -21,7 +21,7 @@ from .summary import write_json
 
 HPARAMS = Path(__file__).parents[2] / "hparams"
 INCIDENTAL = {"output_folder", "data_folder", "embedded_folder", "stage", "download", "num_workers", "ckpt_interval_minutes"}
-INCIDENTAL |= {"ckpt_interval_steps", "eval_batch_size", "skip_bad"}
+INCIDENTAL |= {"ckpt_interval_steps", "eval_batch_size", "skip_bad", "lm", "lm_folder"}
 """Keys that may change between two starts of one experiment: they do not change what it computes from the same data."""
 EMBEDDED_SPLITS = {"train_splits": ["train-synth"], "dev_splits": ["dev-synth"], "test_splits": ["test-synth"]}
 LIBRISPEECH_SPLITS = {"train_splits": ["train-clean-100"], "dev_splits": ["dev-clean"], "test_splits": ["test-clean"]}

@@ -183,6 +183,7 @@ def summary_rows(summary):
             "scale": summary["scale"],
             "test": test,
             "WER % [95 %]": f"{score['wer']:.2f} [{score['low']:.2f}, {score['high']:.2f}]",
+            **({"WER % LM": summary["wer_lm"][test]["wer"]} if summary.get("wer_lm") else {}),
             **_streaming_columns(summary["wer_streaming"], test),
             "attention latency (ms)": latency["attention_ms"],
             "total latency (ms)": latency["total_ms"],
