@@ -13,7 +13,7 @@ import ruamel.yaml
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from recipes.LibriSpeech.summary import write_text  # noqa: E402
-from results import speed_report  # noqa: E402
+from results import headlines_report, speed_report  # noqa: E402
 from results.comparison import rows, sections  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -151,10 +151,21 @@ def published(path=ROOT / "results" / "published.yaml"):
     )
 
 
+def headlines(path=ROOT / "results" / "headlines.json"):
+    """Look-ahead, training step and streaming at the size of the papers."""
+    return headlines_report.table_of(path, markdown)
+
+
+def estimate(path=ROOT / "results" / "headlines.json"):
+    """What the size of the papers would cost on all of LibriSpeech."""
+    return headlines_report.estimate_of(path, markdown)
+
+
 def fill(text):
     """README's text with each table between its markers made anew."""
     tables = {"default": default_run, "comparison": comparison, "measured": measured}
     tables |= {"published": published, "latency": latency, "delays": delays, "speed": speed}
+    tables |= {"headlines": headlines, "estimate": estimate}
     for name, table in tables.items():
         pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
         text = re.sub(pattern, lambda match: f"{match[1]}{table()}\n{match[2]}", text, flags=re.DOTALL)

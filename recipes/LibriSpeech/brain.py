@@ -40,6 +40,7 @@ class StageBrain(sb.Brain):
         saved = {**modules, "epochs": self.epochs, "progress": self.progress}
         checkpointer = AtomicCheckpointer(self.folder / "checkpoints", saved)
         super().__init__(modules, hparams=hparams, run_opts=run_opts, checkpointer=checkpointer)
+        self.hparams.sorting = "batches"  # else SpeechBrain would shuffle these once more where there are several processes
         sampler = batches(train, self.settings["batch_seconds"], self.hparams.seed)
         workers = {"num_workers": self.hparams.num_workers}
         self.train_loader = self.make_dataloader(train, sb.Stage.TRAIN, batch_sampler=sampler, **workers)
