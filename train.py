@@ -23,7 +23,7 @@ from speech_attention.recognizer import Recognizer  # noqa: E402
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main  # noqa: E402
 
 from recipes.errors import UserError  # noqa: E402
-from recipes.LibriSpeech import checkpoint, experiment, prepare, summary  # noqa: E402
+from recipes.LibriSpeech import checkpoint, experiment, language_model, prepare, summary  # noqa: E402
 from recipes.LibriSpeech.data import TOKENS, dataset  # noqa: E402
 from recipes.LibriSpeech.download import download  # noqa: E402
 from recipes.LibriSpeech.embedded import embedded_corpus  # noqa: E402
@@ -49,6 +49,8 @@ def run(path, run_opts, overrides, command):
     hparams, config = experiment.load(path, overrides, {name: run_opts[name] for name in run_opts.overridden_args})
     stage, hparams["command"] = hparams["stage"], command
     check_device(run_opts, hparams)
+    if hparams["lm"] is not None:
+        language_model.check(hparams["lm"])
     if run_opts.debug:  # beside the real run; each one overwrites the last
         hparams["output_folder"] = hparams["output_folder"].with_name(hparams["output_folder"].name + "-debug")
         if stage in ("all", "pretrain"):
@@ -198,6 +200,9 @@ def test(brain, hparams, config, run_opts, sets, manifests):
             score, utterances, different = brain.test_streaming(data, offline[split])
             streaming[split] = {**score.as_dict(), "different": different}
             write_utterances(folder / f"utterances-{split}-streaming.tsv", utterances)
+    wer_lm, lm = None, None
+    if hparams["lm"] is not None:
+        wer_lm, lm = language_model.test(brain, hparams["lm"], hparams["lm_folder"], sets, folder)
     result = {
         "experiment": hparams["name"],
         **{key: config[key]["class"].rpartition(".")[2] for key in ("attention", "block", "objective")},
@@ -206,6 +211,8 @@ def test(brain, hparams, config, run_opts, sets, manifests):
         "debug": run_opts.debug,
         "wer": scores,
         "wer_streaming": streaming if streams else None,
+        "wer_lm": wer_lm,
+        "lm": lm,
         "dev_wer": brain.checkpointer.find_checkpoint(min_key="WER").meta["WER"],
         "latency": model.latency(),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

@@ -49,6 +49,9 @@ class Encoder(Streaming):
         super().__init__()
         if num_layers < 1:
             raise ValueError(f"num_layers={num_layers} must be 1 or more")
+        for name, given in (("owners", owners), ("lookaheads", lookaheads)):
+            if given is not None and (not isinstance(given, (list, tuple)) or any(type(entry) is not int for entry in given)):
+                raise ValueError(f"{name}={given} must be a list of whole numbers, such as [0, 2]")
         if lookaheads is not None and len(lookaheads) != num_layers:
             raise ValueError(f"lookaheads={lookaheads} must have {num_layers} entries, one for each block")
         owners = list(range(num_layers) if owners is None else owners)

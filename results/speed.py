@@ -34,7 +34,7 @@ from results.speed_variants import LENGTHS, build, names  # noqa: E402
 
 SCALE = "medium"
 SECONDS = 25  # of a length, if `--repeats` is not given: as many rounds as that takes
-ROUNDS = 3, 25  # at least, at most
+ROUNDS = 5, 25  # at least, at most
 
 
 def train(subject, gradient):

@@ -31,6 +31,7 @@ SHARED = {
     for share in (2, 4)
     for reuse in ("map", "queries")
 }
+MATCHED = Variant(SummaryMixing, {"num_heads": 2})  # as many parameters as the baseline
 VARIANTS = {
     "modules": {
         BASELINE: Variant(AA),
@@ -51,18 +52,20 @@ VARIANTS = {
         "AA relative, plain": Variant(AA, PLAIN),
         **SHARED,
         "SummaryMixing": Variant(SummaryMixing),
-        "SummaryMixing, matched": Variant(SummaryMixing, {"num_heads": 2}),  # as many parameters as the baseline
+        "SummaryMixing, matched": MATCHED,
     },
     "model": {
         BASELINE: Variant(AA),
+        "AA relative": Variant(AA, RELATIVE),
         "AA relative, plain": Variant(AA, PLAIN),
         **{name: SHARED[name] for name in ("AA by 4, map", "AA relative by 4, map")},
         "SummaryMixing": Variant(SummaryMixing),
+        "SummaryMixing, matched": MATCHED,
     },
 }
 LENGTHS = {  # frames of 40 ms: from 5 s on
     "modules": (125, 250, 500, 1024, 2048, 4096, 8192),
-    "encoder": (125, 250, 500, 875, 1500),
+    "encoder": (125, 250, 500, 875, 1500, 2000),
     "model": (125, 250, 500, 1000, 2000),
 }
 QUADRATIC = ("AA relative", "AA relative, plain", "AA follower, map")  # modules that hold T x T tensors: up to 82 s

@@ -21,7 +21,7 @@ from cases import (
     randomise,
     with_edges,
 )
-from speech_attention.attention import AA, LLSA, MAA, SA
+from speech_attention.attention import AA, LLSA, MAA, SA, SummaryMixing
 from speech_attention.attention.base import rotary, rotate
 from speech_attention.attention.reference import reference_encoder
 from speech_attention.blocks import ConformerBlock, TransformerBlock
@@ -160,6 +160,19 @@ WRONG = {
     "kernel_size even": ("kernel_size=4", lambda: ConformerBlock(8, 8, ATTENTIONS["SA"].factory(), kernel_size=4)),
     "kernel_size 1": ("kernel_size=1", lambda: ConformerBlock(8, 8, ATTENTIONS["SA"].factory(), kernel_size=1)),
     "num_layers": ("num_layers=0", lambda: Encoder(8, 8, 0, TransformerBlock, ATTENTIONS["SA"].factory())),
+    "Summary chunk": ("chunk=0", lambda: SummaryMixing(8, 2, chunk=0)),
+    "Summary num_heads": ("num_heads=3", lambda: SummaryMixing(8, 3)),
+    "Summary left_context between chunks": ("left_context=3", lambda: SummaryMixing(8, 2, chunk=2, left_context=3)),
+    "Summary left_context of the whole": ("left_context=2", lambda: SummaryMixing(8, 2, left_context=2)),
+    "Summary streaming": ("SummaryMixing .* no streaming form", lambda: SummaryMixing(8, 2).initial_state(1)),
+    "positions": ("positions=sine", lambda: AA(8, 2, positions="sine")),
+    "role": ("role=leader", lambda: AA(8, 2, role="leader")),
+    "reuse": ("reuse=values", lambda: AA(8, 2, reuse="values")),
+    "lookaheads too few": ("lookaheads=", lambda: Encoder(8, 8, 2, TransformerBlock, ATTENTIONS["SA"].factory(), lookaheads=[1])),
+    "lookaheads half a frame": (
+        "lookaheads=",
+        lambda: Encoder(8, 8, 2, TransformerBlock, ATTENTIONS["SA"].factory(), lookaheads=[1, 0.5]),
+    ),
     "AA streaming": ("AA .* no streaming form", lambda: AA(8, 2).initial_state(1)),
 }
 
@@ -199,6 +212,23 @@ def test_a_follower_has_values_alone(positions, each):
     assert [sizes[0] - size for size in sizes] == [0, 2 * saved, 3 * saved]
 
 
+@pytest.mark.parametrize(
+    "options, chunks, kind",
+    [({"chunk": 2}, 1, torch.float64), ({"chunk": 1, "left_context": 3}, 3, torch.float32)],
+    ids=["all of the past", "limited past"],
+)
+def test_summary_is_a_sum_that_keeps_its_precision(options, chunks, kind):
+    mixing = SummaryMixing(8, 2, **options).bfloat16()
+    x, state = noise(3, 20, mixing.layout.chunk, 8).bfloat16(), mixing.initial_state(3)
+    for _ in range(2):
+        assert {name: (t.shape, t.dtype) for name, t in state.items()} == {
+            "total": ((3, chunks, 8), kind),
+            "count": ((3, chunks), torch.long),
+        }
+        valid = torch.ones(x.shape[:3], dtype=torch.bool)
+        _, _, state, _ = mixing.mix(*mixing.project(x, None), valid=valid, state=state)
+
+
 def test_blocks_that_share_a_map_look_ahead_alike():
     attention, options = ATTENTIONS["SA"].factory(), {"owners": [0, 2], "lookaheads": [1, 1, 0, 1]}
     with pytest.raises(ValueError, match="share a map"):
@@ -206,7 +236,7 @@ def test_blocks_that_share_a_map_look_ahead_alike():
     assert Encoder(DIM, DIM, 4, TransformerBlock, attention, **{**options, "lookaheads": [1, 1, 0, 0]}).lookahead == 2
 
 
-@pytest.mark.parametrize("owners", [[], [1], [0, 0], [2, 0], [0, 4], [0, -1]], ids=str)
+@pytest.mark.parametrize("owners", [[], [1], [0, 0], [2, 0], [0, 4], [0, -1], [0, 1.5], [0, True], 0, ["0"]], ids=str)
 def test_owners_that_cannot_be(owners):
     with pytest.raises(ValueError, match="owners="):
         Encoder(DIM, DIM, 4, TransformerBlock, ATTENTIONS["SA"].factory(), owners=owners)

@@ -48,7 +48,7 @@ def test_debug_run_of_every_attention(tree, tmp_path, yaml, attention, frames):
         assert summary["memory"]["state_bytes"] > 0
 
 
-@pytest.mark.parametrize("scale", ["cpu", "small", "base"])
+@pytest.mark.parametrize("scale", ["cpu", "small", "medium", "base"])
 def test_debug_run_of_the_larger_scales(tree, tmp_path, scale):
     narrow = {"front_end": "!new:speech_attention.front_end.WaveformFrontEnd {dim: 16, channels: 8}"} if scale == "base" else {}
     assert train.main(arguments(tree(), tmp_path / "run", "--debug", scale=scale, **narrow)) == 0
