@@ -65,7 +65,7 @@ VARIANTS = {
 }
 LENGTHS = {  # frames of 40 ms: from 5 s on
     "modules": (125, 250, 500, 1024, 2048, 4096, 8192),
-    "encoder": (125, 250, 500, 875, 1500, 2000),
+    "encoder": (125, 250, 500, 875, 1500),
     "model": (125, 250, 500, 1000, 2000),
 }
 QUADRATIC = ("AA relative", "AA relative, plain", "AA follower, map")  # modules that hold T x T tensors: up to 82 s
