@@ -253,8 +253,8 @@ def command(arguments):
 
     Example
     -------
-    >>> command(["hparams/sa.yaml", "--data_folder", "/data", "--device", "cpu", "--seed", "2"])
-    'python train.py hparams/sa.yaml --seed 2 --data_folder LIBRISPEECH'
+    >>> command(["hparams/sa.yaml", "--data_folder", "/data", "--device", "cpu", "--lm", "/text.gz", "--seed", "2"])
+    'python train.py hparams/sa.yaml --seed 2 --data_folder LIBRISPEECH --lm LM'
     """
     drop = INCIDENTAL | {"device", "distributed_backend"}
     words, keep = ["python", "train.py"], True
@@ -265,5 +265,7 @@ def command(arguments):
             keep = word[2:].partition("=")[0] not in drop
         if keep:
             words.append(word)
-    real = any(word.startswith("--data_folder") for word in arguments)
-    return shlex.join(words) + (" --data_folder LIBRISPEECH" if real else "")
+    given = {word.partition("=")[0] for word in arguments}
+    for option, place in (("--data_folder", "LIBRISPEECH"), ("--lm", "LM")):
+        words += [option, place] if option in given else []
+    return shlex.join(words)
