@@ -15,6 +15,7 @@ from results.cells import SCALES, Cell, at_scale
 MEASURED = Path(__file__).with_name("measured")
 TEST = "test-clean"
 REFERENCES = {None: "aa", 1920: "sa-1920", 160: "chunk-mask", 0: "causal"}  # of those with equal look-ahead, in ms
+TRAINED = 50.0  # percent, greedy WER: above it, rows differ in how far they have come with spelling
 ENOUGH_SEEDS = 3  # to say something of an attention, and not of its trainings alone
 
 
@@ -88,6 +89,9 @@ def check(of_scale):
             data[row.file(seed)] = (checksums, run["data"]["splits"])
             if run["latency"]["attention_ms"] != row.cell.lookahead_ms:
                 raise ValueError(f"{row.file(seed)} looks ahead by another time than its name says: measure it again")
+    models = {(run["lm"]["sha256"], run["lm"]["order"]) for row in of_scale for run in row.runs.values() if run.get("lm")}
+    if len(models) > 1:
+        raise ValueError(f"the runs of scale {of_scale[0].scale} were tested with {len(models)} language models: use one")
     first = next(iter(data))
     for name, sets in data.items():
         if sets != data[first]:
@@ -118,7 +122,16 @@ def sentence(of_scale):
     return (
         f"Scale `{row.scale}`: trained on {described('train')}, {codec}; checkpoints chosen on {described('dev')}; "
         f"tested on the {test['utterances']} utterances of {test['speakers']} speakers of {TEST}."
+        f"{described_lm(next((run['lm'] for row in of_scale for run in row.runs.values() if run.get('lm')), None))}"
     )
+
+
+def described_lm(lm):
+    """A sentence about the language model of a table, if it has one."""
+    if lm is None:
+        return ""
+    left_out = f", without {lm['sentences_left_out']} sentences of the dev and test sets" if "sentences_left_out" in lm else ""
+    return f" LM: {lm['order']}-gram of {lm['file']}{left_out}; its weights are chosen on {lm['dev_utterances']} dev utterances."
 
 
 def table(of_scale):
@@ -227,7 +240,8 @@ def difference(row, reference):
 
 
 def verdict(found, wers, others):
-    """`no`, `yes`, or `these trainings`: they differ, which need not be due to the attention.
+    """`too early`: one of them has learned too little to compare attentions; `no`, `yes`, or `these trainings`: they differ,
+    which need not be due to the attention.
 
     Example
     -------
@@ -235,6 +249,8 @@ def verdict(found, wers, others):
     >>> verdict(clear, [20.0], [21.0]), verdict(clear, [20.0, 20.1, 19.9], [21.0, 21.1, 20.9])
     ('these trainings', 'yes')
     """
+    if max(np.mean(wers), np.mean(others)) > TRAINED:
+        return "too early"
     if not found.significant:
         return "no"
     apart = max(wers) < min(others) or max(others) < min(wers)

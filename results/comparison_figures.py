@@ -27,6 +27,7 @@ COLOURS = {  # of Okabe and Ito, by the name of a cell or by its YAML
 }
 OFF_THE_SCALE = 1.5  # times the median WER: named at the upper edge
 COLUMNS = 4  # of the learning curves
+FEW = 3  # rows of a scale, below which nothing is drawn
 
 
 def colour(row):
@@ -59,7 +60,8 @@ def story(found):
             group(axes, x, [row for row in of_scale if row.cell.lookahead_ms == ms], points, low, high)
         axes.set(xlim=(-0.15, len(REFERENCES) - 0.15), ylim=(low, high), ylabel="WER on test-clean, %")
         axes.set_xticks(range(len(REFERENCES)), ["whole utterance" if ms is None else ahead(ms) for ms in reversed(REFERENCES)])
-        axes.set_title(f"scale {scale}: greedy WER, bars are 95 % intervals, open dots are pre-trained", loc="left", fontsize=10)
+        words = f"scale {scale}: greedy WER, bars are 95 % intervals, open dots are not pre-trained"
+        axes.set_title(words, loc="left", fontsize=10)
         axes.set_xlabel("look-ahead of the whole stack", loc="left")
         axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -153,8 +155,9 @@ def pixels(file):
 
 
 def write(folder=RESULTS):
-    """Draw both figures into a folder, from its `measured`; a figure without data is none."""
-    found = rows(folder / "measured")
+    """Draw both figures into a folder, from its `measured`; of fewer rows than make a comparison there is none."""
+    found = rows(folder / "measured").items()
+    found = {scale: of_scale for scale, of_scale in found if sum(bool(row.runs) for row in of_scale) >= FEW}
     for name, draw in (("story", story), ("learning_curves", curves)):
         figure, path = found and draw(found), folder / f"{name}.png"
         if figure:

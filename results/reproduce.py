@@ -11,6 +11,7 @@ from its last checkpoint. results/PROTOCOL.md says how the experiments are compa
 """
 
 import json
+import os
 import sys
 import time
 import warnings
@@ -25,7 +26,7 @@ from tqdm import tqdm  # noqa: E402
 
 from recipes.errors import Parser, UserError  # noqa: E402
 from recipes.LibriSpeech import prepare  # noqa: E402
-from results import comparison_figures, tables  # noqa: E402
+from results import tables  # noqa: E402
 from results.cells import SCALES  # noqa: E402
 from results.plan import ROOT, plan, unfinished  # noqa: E402
 from results.trainer import Trainer, sigterm_as_ctrl_c  # noqa: E402
@@ -36,10 +37,15 @@ POLL_SECONDS = 0.5
 def regenerate():
     """Figures, and README's tables, which show them; where files do not fit together a line says so."""
     try:
+        from results import comparison_figures  # needs matplotlib
+
         comparison_figures.write()
         tables.write()
-    except ValueError as error:
-        tqdm.write(f"no new tables: {error}")
+    except ImportError as error:
+        tqdm.write(f"no new tables: {error}; pip install -e '.[figures]'")
+        return False
+    except (ValueError, LookupError, TypeError, OSError) as error:  # no reason to stop what runs
+        tqdm.write(f"no new tables: {type(error).__name__}: {error}: is a file in results/ damaged?")
         return False
     return True
 
@@ -81,7 +87,7 @@ def work(todo, common, jobs, deadline):
                     continue
                 if run.source in elsewhere:
                     elsewhere.append(run.name)
-                elif not run.ready():
+                elif run.source in failed or not run.ready():
                     fail(run, f"it needs the weights of {run.source}")
                 elif trainer := Trainer.start(run.folder, run.command(common), ROOT, threads):
                     active.append((run, trainer))
@@ -113,6 +119,8 @@ def data_settings(options):
     train = options.train_splits or [split for split in ("train-clean-5", "train-clean-100") if split in there]
     if not train:
         raise UserError(f"{options.data_folder} has neither train-clean-5 nor train-clean-100: give --train_splits")
+    if options.lm is not None and not Path(options.lm).is_file():
+        raise UserError(f"--lm {options.lm} is not a file: give a text or an ARPA file, plain or gzipped")
     common = {
         "data_folder": str(Path(options.data_folder).absolute()),
         "train_splits": train,
@@ -126,19 +134,31 @@ def data_settings(options):
     return {key: value for key, value in common.items() if value is not None}
 
 
+def read_json(path):
+    """A measured file, or one line about what is wrong with it."""
+    try:
+        result = json.loads(path.read_text())
+        _ = result["config"], result["wer"]
+        return result
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{path} is damaged: delete it, to measure it again") from error
+
+
 def reproduce(options):
     """Do what the options say. Returns the exit code."""
     if options.tables:
         return 0 if regenerate() else 1
     for name in ("seeds", "jobs", "budget_minutes"):
         value = getattr(options, name)
-        if value is not None and value <= 0:
+        if value is not None and not value > 0:
             raise UserError(f"--{name} {value} must be above 0")
     deadline = time.monotonic() + 60 * (options.budget_minutes or float("inf"))
+    if "LOCAL_RANK" in os.environ:
+        raise UserError("start reproduce.py without torchrun, which would join its runs into one; torchrun is for train.py")
     common = data_settings(options)
     runs = plan(options.scale, options.only, options.seeds)
     for run in runs:
-        changed = run.measured.exists() and run.changed(json.loads(run.measured.read_text()), common)
+        changed = run.measured.exists() and run.changed(read_json(run.measured), common)
         if changed:
             print(f"{run.name}: measured with another {', '.join(changed)}; to measure it again delete {run.measured}")
     todo = unfinished(runs)

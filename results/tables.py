@@ -161,6 +161,14 @@ def estimate(path=ROOT / "results" / "headlines.json"):
     return headlines_report.estimate_of(path, markdown)
 
 
+def made(table):
+    """The text of a table, or that its file is missing."""
+    try:
+        return table()
+    except FileNotFoundError as error:
+        return f"Missing: `{Path(error.filename).relative_to(ROOT)}`."
+
+
 def fill(text):
     """README's text with each table between its markers made anew."""
     tables = {"default": default_run, "comparison": comparison, "measured": measured}
@@ -168,7 +176,7 @@ def fill(text):
     tables |= {"headlines": headlines, "estimate": estimate}
     for name, table in tables.items():
         pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
-        text = re.sub(pattern, lambda match: f"{match[1]}{table()}\n{match[2]}", text, flags=re.DOTALL)
+        text = re.sub(pattern, lambda match: f"{match[1]}{made(table)}\n{match[2]}", text, flags=re.DOTALL)
     return text
 
 

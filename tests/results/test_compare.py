@@ -71,6 +71,7 @@ def test_verdicts():
     three, worse = [20.0, 20.1, 20.2], [21.0, 21.1, 21.2]
     assert comparison.verdict(clear, three, worse) == comparison.verdict(clear, worse, three) == "yes"
     assert comparison.verdict(unclear, three, worse) == "no"
+    assert comparison.verdict(clear, three, [wer + 35 for wer in worse]) == "too early"
     assert comparison.verdict(clear, three[:2], worse) == comparison.verdict(clear, three, [20.15, *worse]) == "these trainings"
 
 

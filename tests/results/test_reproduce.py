@@ -230,6 +230,7 @@ def test_what_is_trained_by_hand_is_taken_over_if_it_is_the_same(here):
 
 
 def test_a_language_model_that_came_later_is_tested_alone(here, capsys):
+    (here / "lm.txt").write_text("A WORD\n")
     only = ("--only", "sa-1920", "--lm", str(here / "lm.txt"))
     assert main(here, *only[:2]) == 0
     assert main(here, *only) == 0 and "with another lm; to measure it again delete" in capsys.readouterr().out
@@ -246,6 +247,8 @@ def test_a_language_model_that_came_later_is_tested_alone(here, capsys):
         (["--data_folder", "nowhere"], "nowhere is not there"),
         (["--data_folder", "LibriSpeech", "--only", "ab"], "no experiment ab; there are aa, tuned, sa-1920"),
         (["--data_folder", "LibriSpeech", "--jobs", "0"], "--jobs 0 must be above 0"),
+        (["--data_folder", "LibriSpeech", "--budget_minutes", "nan"], "--budget_minutes nan must be above 0"),
+        (["--data_folder", "LibriSpeech", "--lm", "nowhere.txt"], "nowhere.txt is not a file"),
         (["--scale", "huge"], "invalid choice: 'huge'"),
     ],
 )
