@@ -6,6 +6,7 @@ import io
 import json
 import math
 import operator
+import os
 import shlex
 import shutil
 from pathlib import Path
@@ -257,7 +258,8 @@ def command(arguments):
     'python train.py hparams/sa.yaml --seed 2 --data_folder LIBRISPEECH --lm LM'
     """
     drop = INCIDENTAL | {"device", "distributed_backend"}
-    words, keep = ["python", "train.py"], True
+    processes = int(os.environ.get("WORLD_SIZE", 1))  # as torchrun says
+    words, keep = [*(["torchrun", f"--nproc_per_node={processes}"] if processes > 1 else ["python"]), "train.py"], True
     for word in arguments:
         if word == "--noprogressbar":
             continue

@@ -133,5 +133,7 @@ def test_two_processes(tree, tmp_path, yaml, changes):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py"]
     command = [*launch, *arguments(tree(), tmp_path / "run", yaml=yaml, **changes), "--distributed_backend", "gloo"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["wer"]["test-c"]["utterances"] == SPLITS["test-c"]
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["wer"]["test-c"]["utterances"] == SPLITS["test-c"]
+    assert summary["command"].startswith("torchrun --nproc_per_node=2 train.py ")
     assert len((tmp_path / "run" / "finetune" / "log.jsonl").read_text().splitlines()) == 2
