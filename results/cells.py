@@ -10,8 +10,8 @@ from typing import NamedTuple
 from recipes.LibriSpeech import experiment
 
 LOW_MS, HIGH_MS = 160, 1920  # look-ahead of the papers' LLSA, and of their MAA and SA
-SCALES = {"cpu": 3, "small": 3, "base": 3}
-"""The scales of the tables; for each, `chunk` of `cells`."""
+CHUNK = 3  # final frames that share a set of revisions in the LLSA of the tables; `chunk` - 1 + look-ahead are 160 ms
+SCALES = "cpu", "small", "base"
 
 
 class Cell(NamedTuple):
@@ -41,15 +41,13 @@ class Cell(NamedTuple):
     seeds: int = 1
 
 
-def cells(num_layers, frame_ms, chunk):
+def cells(num_layers, frame_ms):
     """All experiments, the ones that matter most first.
 
     Arguments
     ---------
     num_layers, frame_ms : int
         Of the scale.
-    chunk : int
-        Final frames that share a set of revisions in the LLSA of the tables; `chunk` - 1 + look-ahead are 160 ms.
 
     Returns
     -------
@@ -57,7 +55,7 @@ def cells(num_layers, frame_ms, chunk):
 
     Example
     -------
-    >>> {cell.name: cell.changes for cell in cells(12, 20, 3)}["llsa-c3"]
+    >>> {cell.name: cell.changes for cell in cells(12, 20)}["llsa-c3"]
     {'attention': {'chunk': 3, 'lookahead': 6}}
     """
     low = LOW_MS // frame_ms  # frames
@@ -79,7 +77,7 @@ def cells(num_layers, frame_ms, chunk):
     main = [
         Cell("aa", "aa", "AA", None, seeds=3),
         Cell("sa-1920", "sa", f"SA, {each}", HIGH_MS, band(high), seeds=3),
-        Cell(f"llsa-c{chunk}", "llsa", f"LLSA, chunk {chunk}", LOW_MS, llsa(chunk), seeds=3),
+        Cell(f"llsa-c{CHUNK}", "llsa", f"LLSA, chunk {CHUNK}", LOW_MS, llsa(CHUNK), seeds=3),
         Cell("sa-160", "sa", f"SA, {spread_words}", LOW_MS, spread, seeds=3),
         Cell("chunk-mask", "llsa", f"chunk mask, {low + 1} frames", LOW_MS, llsa(low + 1), seeds=3),
         Cell("causal", "sa", "SA, causal", 0, band(0)),
@@ -94,7 +92,7 @@ def cells(num_layers, frame_ms, chunk):
         Cell("llsa-ends", "llsa", f"LLSA, revisions 0 and {low}", LOW_MS, llsa(1, revisions=[0, low])),
         Cell("sa-as-llsa", "llsa", "sa-1920 run as LLSA", LOW_MS, of_sa(epochs=0)),
         Cell("sa-as-llsa-tuned", "llsa", "sa-1920 trained on as LLSA", LOW_MS, of_sa(epochs=1)),
-        *(Cell(f"llsa-c{c}", "llsa", f"LLSA, chunk {c}", LOW_MS, llsa(c)) for c in (low // 2 + 1, 1) if c != chunk),
+        *(Cell(f"llsa-c{c}", "llsa", f"LLSA, chunk {c}", LOW_MS, llsa(c)) for c in (low // 2 + 1, 1) if c != CHUNK),
     ]
     scratch = [
         cell._replace(
@@ -104,7 +102,7 @@ def cells(num_layers, frame_ms, chunk):
             seeds=1,
         )
         for cell in main
-        if cell.name in ("aa", "sa-1920", f"llsa-c{chunk}")
+        if cell.name in ("aa", "sa-1920", f"llsa-c{CHUNK}")
     ]
     return main + scratch
 
@@ -112,4 +110,4 @@ def cells(num_layers, frame_ms, chunk):
 def at_scale(scale):
     """The experiments of a scale of `SCALES`."""
     hparams, _ = experiment.load(Path(__file__).parents[1] / "hparams" / "aa.yaml", f"scale: {scale}")
-    return cells(hparams["num_layers"], round(hparams["model"].frame_ms), SCALES[scale])
+    return cells(hparams["num_layers"], round(hparams["model"].frame_ms))

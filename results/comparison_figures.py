@@ -4,16 +4,13 @@ They are drawn from what `comparison.rows` finds, and written only where a pixel
 (`pip install -e '.[figures]'`).
 """
 
-import io
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 
-from recipes.LibriSpeech.summary import write_bytes
 from results.comparison import REFERENCES, ahead, rows
-from results.speed_figure import spread_out
+from results.figures import save, spread_out
 
 RESULTS = Path(__file__).parent
 COLOURS = {  # of Okabe and Ito, by the name of a cell or by its YAML
@@ -138,20 +135,6 @@ def curve(axes, row, lines, every):
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def save(figure, path):
-    """Write a figure as PNG, unless the file has these pixels already."""
-    raw, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(raw, dpi=120, facecolor="white")
-    Image.open(raw).convert("RGB").quantize(128).save(small, "png", optimize=True)  # a third of the size
-    if not path.exists() or not np.array_equal(pixels(small), pixels(path)):
-        write_bytes(path, small.getvalue())
-
-
-def pixels(file):
-    """(height, width, 3)"""
-    return np.asarray(Image.open(file).convert("RGB"))
 
 
 def write(folder=RESULTS):

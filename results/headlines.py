@@ -1,7 +1,7 @@
 """What needs no training: look-ahead, time and memory of a training step, speed of streaming, at the size of the papers.
 
     python results/headlines.py                               # all that is missing in results/headlines.json
-    python results/headlines.py --scale mini --seconds 4 --repeats 1 --output /tmp/mini.json
+    python results/headlines.py --scale mini --seconds 4 --repeats 1 --output mini.json
     python results/headlines.py --report                      # measures nothing: tables and estimate of the file
 
 Weights are random, audio is noise. A step is what train.py does with a batch: forward, backward, clipping and AdamW, in
@@ -38,12 +38,12 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from recipes.errors import Parser, UserError  # noqa: E402
-from recipes.LibriSpeech import experiment, summary  # noqa: E402
+from recipes.LibriSpeech import experiment  # noqa: E402
 from recipes.LibriSpeech.data import TOKENS, encode  # noqa: E402
 from recipes.LibriSpeech.finetune import FinetuneBrain  # noqa: E402
 from recipes.LibriSpeech.pretrain import PretrainBrain, Pretraining  # noqa: E402
 from results import headlines_report  # noqa: E402
-from results.measurement import load, milliseconds, peak_bytes, positive, same_conditions, save  # noqa: E402
+from results.measurement import begin, load, milliseconds, peak_bytes, positive, save, take_turns  # noqa: E402
 
 VARIANTS = {"AA": "aa", "MAA": "maa", "SA": "sa", "LLSA": "llsa", "LLSA, chunk 3": "llsa", "LLSA, chunk 5": "llsa"}
 VARIANTS |= {"SummaryMixing (Conformer)": "summary_mixing", "shared maps": "shared_attention"}
@@ -110,16 +110,6 @@ def size(tensors):
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def take_turns(subjects, repeats, title, measure):
-    """`measure(subject)` for each, `repeats` times, each round beginning with another one."""
-    bar = tqdm(desc=title, total=repeats * len(subjects), unit="run", disable=not sys.stderr.isatty(), leave=False)
-    for turn in range(repeats):
-        for i in range(len(subjects)):
-            measure(subjects[(i + turn) % len(subjects)])
-            bar.update()
-    bar.close()
-
-
 def measure_steps(stage, options):
     """Time, memory and operations of training steps, one cell for each attention."""
     utterances, subjects = make_batch(options.seconds), []
@@ -182,16 +172,7 @@ def measure_streams(_, options):
 
 def fill(path, options):
     """Measure what is missing in a file."""
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: there is none")
-    torch.set_num_threads(options.threads)
-    environment = summary.environment()
-    conditions = {key: getattr(options, key) for key in ("scale", "device", "threads", "precision", "seconds")}
-    results, before = {**conditions, "environment": environment, "cells": []}, load(path)
-    if before:
-        same_conditions(path, before, results)
-        results = before
-    commit = environment["git"] and environment["git"]["commit"][:12] + "+" * environment["git"]["dirty"]
+    results, commit = begin(path, {key: getattr(options, key) for key in ("scale", "device", "threads", "precision", "seconds")})
     for group in options.only or GROUPS:
         if options.again or {cell["variant"] for cell in results["cells"] if cell["group"] == group} != set(VARIANTS):
             cells = (measure_streams if group == "stream" else measure_steps)(group, options)

@@ -2,10 +2,12 @@
 
 import argparse
 import json
+import sys
 import time
 from itertools import accumulate
 
 import torch
+from tqdm import tqdm
 
 from recipes.errors import UserError
 from recipes.LibriSpeech import summary
@@ -43,6 +45,16 @@ def peak_bytes(device, function, *arguments):
     return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
 
 
+def take_turns(subjects, repeats, title, measure):
+    """`measure(subject)` for each, `repeats` times, each round beginning with another one."""
+    bar = tqdm(desc=title, total=repeats * len(subjects), unit="run", disable=not sys.stderr.isatty(), leave=False)
+    for turn in range(repeats):
+        for i in range(len(subjects)):
+            measure(subjects[(i + turn) % len(subjects)])
+            bar.update()
+    bar.close()
+
+
 def load(path):
     """The results in a file, None if it is not there."""
     try:
@@ -61,6 +73,25 @@ def same_conditions(path, before, now):
     differ = [key for key in sorted(flat[1].keys() - {"git", "environment", "cells"}) if flat[0].get(key) != flat[1][key]]
     if differ:
         raise UserError(f"{path} was measured with another {', '.join(differ)}: give another --output, or delete it")
+
+
+def begin(path, conditions):
+    """What measuring goes on from: the results in a file, or empty ones, and the commit that the new cells are of.
+
+    Arguments
+    ---------
+    path : Path
+    conditions : dict
+        All that decides the numbers beside the machine: `device`, `threads` and more.
+    """
+    if conditions["device"] == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: there is none")
+    torch.set_num_threads(conditions["threads"])
+    environment = summary.environment()
+    results, before = {**conditions, "environment": environment, "cells": []}, load(path)
+    if before:
+        same_conditions(path, before, results)
+    return before or results, environment["git"] and environment["git"]["commit"][:12] + "+" * environment["git"]["dirty"]
 
 
 def save(path, results):

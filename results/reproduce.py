@@ -25,7 +25,7 @@ import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from recipes.errors import Parser, UserError  # noqa: E402
-from recipes.LibriSpeech import prepare  # noqa: E402
+from recipes.LibriSpeech import language_model, prepare  # noqa: E402
 from results import tables  # noqa: E402
 from results.cells import SCALES  # noqa: E402
 from results.plan import ROOT, plan, unfinished  # noqa: E402
@@ -119,8 +119,8 @@ def data_settings(options):
     train = options.train_splits or [split for split in ("train-clean-5", "train-clean-100") if split in there]
     if not train:
         raise UserError(f"{options.data_folder} has neither train-clean-5 nor train-clean-100: give --train_splits")
-    if options.lm is not None and not Path(options.lm).is_file():
-        raise UserError(f"--lm {options.lm} is not a file: give a text or an ARPA file, plain or gzipped")
+    if options.lm is not None:
+        language_model.check(options.lm)
     common = {
         "data_folder": str(Path(options.data_folder).absolute()),
         "train_splits": train,

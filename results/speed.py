@@ -27,9 +27,9 @@ import torch  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from recipes.errors import Parser, UserError  # noqa: E402
-from recipes.LibriSpeech import experiment, summary  # noqa: E402
+from recipes.LibriSpeech import experiment  # noqa: E402
 from results import speed_figure, speed_report  # noqa: E402
-from results.measurement import load, milliseconds, peak_bytes, positive, same_conditions, save  # noqa: E402
+from results.measurement import begin, load, milliseconds, peak_bytes, positive, save, take_turns  # noqa: E402
 from results.speed_variants import LENGTHS, build, names  # noqa: E402
 
 SCALE = "medium"
@@ -76,42 +76,31 @@ def measure(group, frames, shape, device="cpu", repeats=None):
     torch.manual_seed(0)
     subjects = [build(group, name, frames, shape, device) for name in variants]
     gradients, cells = [], []
-    bar = tqdm(desc=f"{group}, {frames} frames", total=len(subjects), unit="run", disable=not sys.stderr.isatty(), leave=False)
-    start = time.perf_counter()
-    for name, subject in zip(variants, subjects):  # also the warm-up
+    title, start = f"{group}, {frames} frames", time.perf_counter()
+    first = tqdm(variants, f"{title}: first runs", unit="run", disable=not sys.stderr.isatty(), leave=False)
+    for name, subject in zip(first, subjects):  # also the warm-up
         gradients.append(torch.randn_like(infer(subject)))
         peak = peak_bytes(device, train, subject, gradients[-1])
         clear(subject)
         parameters = sum(parameter.numel() for parameter in subject.module.parameters())
         cells.append({"group": group, "variant": name, "frames": frames, "parameters": parameters})
         cells[-1].update(forward_ms=[], both_ms=[], peak_mib=round(peak / 2**20, 3))
-        bar.update()
     least, most = ROUNDS
     rounds = repeats or max(least, min(most, int(SECONDS / (time.perf_counter() - start))))
-    bar.total = len(subjects) * (1 + rounds)
-    for turn in range(rounds):
-        for i in range(len(subjects)):
-            i = (i + turn) % len(subjects)
-            cells[i]["forward_ms"].append(round(milliseconds(device, infer, subjects[i]), 3))
-            cells[i]["both_ms"].append(round(milliseconds(device, train, subjects[i], gradients[i]), 3))
-            clear(subjects[i])
-            bar.update()
-    bar.close()
+
+    def turn(one):
+        subject, gradient, cell = one
+        cell["forward_ms"].append(round(milliseconds(device, infer, subject), 3))
+        cell["both_ms"].append(round(milliseconds(device, train, subject, gradient), 3))
+        clear(subject)
+
+    take_turns(list(zip(subjects, gradients, cells)), rounds, title, turn)
     return cells
 
 
 def fill(path, options):
     """Measure what is missing in a file."""
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: there is none")
-    torch.set_num_threads(options.threads)
-    environment = summary.environment()
-    results = {"scale": SCALE, "device": options.device, "threads": options.threads, "environment": environment, "cells": []}
-    before = load(path)
-    if before:
-        same_conditions(path, before, results)
-        results = before
-    commit = environment["git"] and environment["git"]["commit"][:12] + "+" * environment["git"]["dirty"]
+    results, commit = begin(path, {"scale": SCALE, "device": options.device, "threads": options.threads})
     shape, _ = experiment.load(ROOT / "hparams" / "aa.yaml", f"scale: {SCALE}")
     for group in options.only or LENGTHS:
         for frames in options.lengths or LENGTHS[group]:

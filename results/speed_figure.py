@@ -1,11 +1,9 @@
 """The figure of results/speed.json: ratios to the baseline against length, a row for each group of variants."""
 
-import io
-
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 
+from results.figures import save, spread_out
 from results.speed_report import FRAME_S, WORDS, find, ratio
 from results.speed_variants import BASELINE, VARIANTS
 
@@ -32,9 +30,7 @@ def draw(results, path):
     for row, group in zip(figure.subplots(len(groups), len(SHOWN), squeeze=False), groups):
         for axes, what in zip(row, SHOWN):
             panel(axes, cells, group, what)
-    image = io.BytesIO()
-    figure.savefig(image, dpi=120, facecolor="white")
-    Image.open(image).convert("RGB").quantize(128).save(path, optimize=True)  # a third of the size
+    save(figure, path)
 
 
 def panel(axes, cells, group, what):
@@ -66,22 +62,3 @@ def panel(axes, cells, group, what):
     axes.set_xlabel("seconds of audio", loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines["bottom"].set_bounds(0.9 * seconds[0], last)
-
-
-def spread_out(wanted, gap):
-    """Places near the wanted ones, in their order, at least `gap` apart and at most 1.
-
-    Example
-    -------
-    >>> spread_out({"b": 0.5, "a": 0.5, "c": 1.0}, gap=0.25)
-    {'b': 0.375, 'a': 0.625, 'c': 1.0}
-    """
-    names = sorted(wanted, key=wanted.get)
-    up, down = ([wanted[name] for name in names] for _ in "ud")
-    for i in range(1, len(names)):
-        up[i] = max(up[i], up[i - 1] + gap)
-    for i in reversed(range(len(names) - 1)):
-        down[i] = min(down[i], down[i + 1] - gap)
-    places = [(above + below) / 2 for above, below in zip(up, down)]
-    excess = max(0.0, places[-1] - 1.0)
-    return {name: place - excess for name, place in zip(names, places)}

@@ -73,7 +73,7 @@ def test_operations_of_a_training_step_are_those_of_its_products(run):
 
 def test_all_take_turns():
     calls = []
-    headlines.take_turns(["a", "b", "c"], 3, "", calls.append)
+    measurement.take_turns(["a", "b", "c"], 3, "", calls.append)
     assert "".join(calls) == "abcbcacab"
 
 
