@@ -118,7 +118,8 @@ def measure_steps(stage, options):
             brain, batch = make_brain(stage, name, utterances, options, Path(folder)), PaddedBatch(utterances)
             flop = count_flop(brain.fit_batch, batch)  # also the warm-up: from here on the optimiser has its state
             parameters = list(brain.modules.parameters())
-            states = [t for state in brain.optimizer.state.values() for t in state.values() if torch.is_tensor(t)]
+            states = [state for optimizer in brain.optimizers_dict.values() for state in optimizer.state.values()]
+            states = [t for state in states for t in state.values() if torch.is_tensor(t)]
             cell = {"group": stage, "variant": name, "parameters": sum(p.numel() for p in parameters)}
             cell |= {"epochs": brain.settings["epochs"], "batch_seconds": brain.settings["batch_seconds"], "gflop": flop / 1e9}
             for parameter in parameters:

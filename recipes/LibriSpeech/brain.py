@@ -16,6 +16,11 @@ from .data import absolute_lengths, batches
 from .summary import write_text
 
 
+def _groups(groups):
+    """[(parameters, base learning rate)] as an optimiser takes them."""
+    return [{"params": parameters, "lr": rate, "base_lr": rate} for parameters, rate in groups]
+
+
 class StageBrain(sb.Brain):
     """A Brain for one stage.
 
@@ -27,6 +32,7 @@ class StageBrain(sb.Brain):
     name : str
         Of the stage, and of its folder and its block of settings in the YAML (epochs, lr, warmup, batch_seconds).
     modules : dict of nn.Module
+        Each with an `encoder`.
     hparams : dict
         The loaded YAML.
     run_opts : RunOptions
@@ -37,6 +43,7 @@ class StageBrain(sb.Brain):
     def __init__(self, name, modules, hparams, run_opts, train, valid):
         self.name, self.settings, self.folder = name, hparams[name], hparams["output_folder"] / name
         self.epochs, self.progress = EpochCounter(self.settings["epochs"]), Progress()
+        self.matrices = [p for module in modules.values() for p in module.encoder.parameters() if p.ndim == 2]
         saved = {**modules, "epochs": self.epochs, "progress": self.progress}
         checkpointer = AtomicCheckpointer(self.folder / "checkpoints", saved)
         super().__init__(modules, hparams=hparams, run_opts=run_opts, checkpointer=checkpointer)
@@ -70,10 +77,17 @@ class StageBrain(sb.Brain):
         return [(list(self.modules.parameters()), self.settings["lr"])]
 
     def init_optimizers(self):
-        groups = [{"params": parameters, "lr": rate, "base_lr": rate} for parameters, rate in self.parameter_groups()]
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=self.hparams.weight_decay)
-        self.optimizers_dict = {"optimizer": self.optimizer}
-        self.checkpointer.add_recoverable("optimizer", self.optimizer)
+        """AdamW; with `muon_lr`, Muon (Jordan et al. 2024) for the weight matrices of the encoder, AdamW for the rest."""
+        groups, decay = self.parameter_groups(), self.hparams.weight_decay
+        if self.hparams.muon_lr is not None:
+            apart = set(map(id, self.matrices))
+            groups = [([p for p in parameters if id(p) not in apart], rate) for parameters, rate in groups]
+        self.optimizers_dict = {"optimizer": torch.optim.AdamW(_groups(groups), betas=(0.9, 0.98), weight_decay=decay)}
+        if self.hparams.muon_lr is not None:
+            matrices = _groups([(self.matrices, self.hparams.muon_lr)])
+            self.optimizers_dict["muon"] = torch.optim.Muon(matrices, weight_decay=decay)
+        for name, optimizer in self.optimizers_dict.items():
+            self.checkpointer.add_recoverable(name, optimizer)
 
     def schedule(self, update):
         """The factor on the learning rate: linear over the first `warmup` part of all updates, then a half cosine to 0."""
@@ -97,8 +111,9 @@ class StageBrain(sb.Brain):
     def on_fit_batch_start(self, batch, should_step):
         self.ids = batch.id
         self.seed(self.epochs.current, self.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base_lr"] * self.schedule(self.optimizer_step)
+        for optimizer in self.optimizers_dict.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * self.schedule(self.optimizer_step)
 
     def check_loss_isfinite(self, loss, what="loss"):
         if not torch.isfinite(loss):
@@ -116,13 +131,15 @@ class StageBrain(sb.Brain):
 
     def optimizers_step(self):
         """As SpeechBrain's, but clips the gradients of all parameter groups together, not of the first alone."""
-        self.scaler.unscale_(self.optimizer)
+        for optimizer in self.optimizers_dict.values():
+            self.scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.modules.parameters(), self.max_grad_norm)
         if not self.scaler.is_enabled():  # which skips such updates, and lowers its scale
             self.check_loss_isfinite(norm, "norm of the gradient")
-        self.scaler.step(self.optimizer)
+        for optimizer in self.optimizers_dict.values():
+            self.scaler.step(optimizer)
+            optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
         self.optimizer_step += 1
 
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time, steps_since_ckpt):

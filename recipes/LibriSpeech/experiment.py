@@ -42,6 +42,7 @@ RULES = (
     ("eval_precision", *_one_of("fp32", "fp16", "bf16")),
     ("max_grad_norm", *_positive),
     ("weight_decay", *_from_0),
+    ("muon_lr", lambda value: value is None or isinstance(value, int | float) and 0 < value < math.inf, "above 0, or null"),
     ("num_workers", *_from_0),
     ("eval_batch_size", *_from_1),
     ("grad_accumulation_factor", *_from_1),
