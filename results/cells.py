@@ -41,13 +41,15 @@ class Cell(NamedTuple):
     seeds: int = 1
 
 
-def cells(num_layers, frame_ms):
+def cells(num_layers, frame_ms, pretrain=True):
     """All experiments, the ones that matter most first.
 
     Arguments
     ---------
     num_layers, frame_ms : int
         Of the scale.
+    pretrain : bool
+        Whether the scale pre-trains; three experiments are there with the other start, too.
 
     Returns
     -------
@@ -94,20 +96,21 @@ def cells(num_layers, frame_ms):
         Cell("sa-as-llsa-tuned", "llsa", "sa-1920 trained on as LLSA", LOW_MS, of_sa(epochs=1)),
         *(Cell(f"llsa-c{c}", "llsa", f"LLSA, chunk {c}", LOW_MS, llsa(c)) for c in (low // 2 + 1, 1) if c != CHUNK),
     ]
-    scratch = [
+    suffix, words, epochs = ("scratch", "not pre-trained", 0) if pretrain else ("pretrained", "pre-trained", 1)
+    other_start = [
         cell._replace(
-            name=f"{cell.name}-scratch",
-            title=f"{cell.title}, not pre-trained",
-            changes={**cell.changes, "pretrain": {"epochs": 0}},
+            name=f"{cell.name}-{suffix}",
+            title=f"{cell.title}, {words}",
+            changes={**cell.changes, "pretrain": {"epochs": epochs}},
             seeds=1,
         )
         for cell in main
         if cell.name in ("aa", "sa-1920", f"llsa-c{CHUNK}")
     ]
-    return main + scratch
+    return main + other_start
 
 
 def at_scale(scale):
     """The experiments of a scale of `SCALES`."""
     hparams, _ = experiment.load(Path(__file__).parents[1] / "hparams" / "aa.yaml", f"scale: {scale}")
-    return cells(hparams["num_layers"], round(hparams["model"].frame_ms))
+    return cells(hparams["num_layers"], round(hparams["model"].frame_ms), bool(hparams["pretrain"]["epochs"]))

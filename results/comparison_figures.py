@@ -75,7 +75,7 @@ def group(axes, x, members, points, low, high):
         at, y, style = x + 0.035 * (i % 3), low + places[row.cell.name] * (high - low), {"color": colour(row)}
         if lower is not None:
             axes.plot([at, at], [lower, upper], linewidth=4, alpha=0.35, solid_capstyle="butt", **style)
-        face = "white" if row.cell.name.endswith("-scratch") else colour(row)
+        face = "white" if row.cell.name.endswith(("-scratch", "-pretrained")) else colour(row)
         axes.plot(at, wer, "o", markersize=6, markerfacecolor=face, markeredgecolor=colour(row), zorder=3)
         axes.plot([at, x + 0.13], [wer, y], linewidth=0.5, **style)
         axes.text(x + 0.14, y, f"{row.cell.title}  {wer:.1f}", va="center", fontsize=8, **style)

@@ -11,6 +11,7 @@ import torch
 from tiny import ROOT, SPLITS, arguments
 
 import train
+from recipes.LibriSpeech import experiment
 
 
 def model_weights(folder):
@@ -101,7 +102,7 @@ def test_summary_has_what_paired_tests_need(tree, tmp_path):
 
 def test_killed_in_each_stage_ends_with_the_same_weights(tree, tmp_path):
     root = tree({**SPLITS, "train-a": 40})
-    command = [sys.executable, "train.py", *arguments(root, tmp_path / "killed")]
+    command = [sys.executable, "train.py", *arguments(root, tmp_path / "killed", muon_lr="0.01")]  # two optimisers to go on with
     waits = [("manifests/*.json", 1), ("pretrain/checkpoints/CKPT*", 1), ("pretrain/checkpoints/CKPT*", 2),
              ("finetune/checkpoints/CKPT*", 1), ("finetune/checkpoints/CKPT*", 2), ("utterances-*.tsv", 1)]  # fmt: skip
     interrupted = 0
@@ -116,12 +117,29 @@ def test_killed_in_each_stage_ends_with_the_same_weights(tree, tmp_path):
     assert interrupted == len(waits)  # none of them had already come to its end
     assert not (tmp_path / "killed" / "summary.json").exists()  # the last one was in the test
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    subprocess.run([sys.executable, "train.py", *arguments(root, tmp_path / "whole")], cwd=ROOT, check=True, capture_output=True)
+    command = [sys.executable, "train.py", *arguments(root, tmp_path / "whole", muon_lr="0.01")]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "killed")):
         assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
     encoder, model = weights(tmp_path / "whole")
     assert all(not torch.equal(encoder[name], model[name]) for name in encoder if name.endswith("weight"))  # it did train
     assert not list((tmp_path / "killed").rglob("partial-*"))
+
+
+def test_muon_moves_the_matrices_of_the_encoder_and_nothing_else(tree, tmp_path):
+    """One update, with AdamW standing still: orthogonal up to the approximation, as long as the learning rate says."""
+    root, rate = tree(), 0.01
+    options = {"stage": "finetune", "muon_lr": str(rate), "weight_decay": "0", "ckpt_interval_steps": "0"}
+    still = "{epochs: 1, lr: 1.0e-30, encoder_lr: 1.0e-30, warmup: 0, batch_seconds: 1000}"
+    run = arguments(root, tmp_path / "run", pretrain="{epochs: 0}", finetune=still, **options)
+    assert train.main(run) == 0
+    path, text = run[0], "\n".join(f"{key[2:]}: {value}" for key, value in zip(run[1:-1:2], run[2:-1:2]) if key != "--device")
+    before, after = experiment.load(path, text)[0]["model"].state_dict(), model_weights(tmp_path / "run")
+    moved = {name for name in after if not torch.equal(after[name], before[name]) and not name.startswith("front_end")}
+    assert moved == {name for name in after if name.startswith("encoder.") and after[name].ndim == 2}
+    for name in moved:
+        change = (after[name] - before[name]) / (rate * max(1, after[name].size(0) / after[name].size(1)) ** 0.5)
+        assert torch.linalg.matrix_norm(change, 2) < 1.3  # Newton-Schulz brings singular values near 1, from 0.7 to 1.2
 
 
 @pytest.mark.parametrize("yaml, changes", [("llsa", {}), ("shared_attention", {"owners": "[0]"})], ids=["llsa", "shared"])
