@@ -18,6 +18,7 @@ warnings.filterwarnings("ignore", category=UserWarning, module="speechbrain")
 from matplotlib.figure import Figure  # noqa: E402
 
 from recipes.LibriSpeech import experiment, summary  # noqa: E402
+from results.figures import save  # noqa: E402
 
 DEPTHS = range(1, 17)
 ATTENTIONS = {
@@ -90,7 +91,7 @@ def draw(results, path):
     axes.set_yticks([0, 0.5, 1, 1.5, 2, 2.5])
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines["left"].set_bounds(0, 2.7)
-    figure.savefig(path, dpi=160, facecolor="white")
+    save(figure, path)
 
 
 if __name__ == "__main__":

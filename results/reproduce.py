@@ -34,12 +34,23 @@ from results.trainer import Trainer, sigterm_as_ctrl_c  # noqa: E402
 POLL_SECONDS = 0.5
 
 
+def draw_figures(folder=ROOT / "results"):
+    """Draw anew each figure of results/ that a file there is enough for (those of analyses/ show utterances, too)."""
+    from results import comparison_figures, depth, speed_figure, wer_delay  # these need matplotlib
+
+    comparison_figures.write(folder)
+    for name, draw in (("speed", speed_figure.draw), ("depth", depth.draw)):
+        path = folder / f"{name}.json"
+        if path.exists():
+            draw(json.loads(path.read_text()), path.with_suffix(".png"))
+    if any((folder / "delays").glob("*.json")):
+        wer_delay.draw(*wer_delay.points(folder), folder / "wer_delay.png")
+
+
 def regenerate():
     """Figures, and README's tables, which show them; where files do not fit together a line says so."""
     try:
-        from results import comparison_figures  # needs matplotlib
-
-        comparison_figures.write()
+        draw_figures()
         tables.write()
     except ImportError as error:
         tqdm.write(f"no new tables: {error}; pip install -e '.[figures]'")
@@ -50,7 +61,7 @@ def regenerate():
     return True
 
 
-def work(todo, common, jobs, deadline):
+def work(todo, common, jobs, deadline, devices=(None,)):
     """Run what is to be done, `jobs` at a time, until it is done or `deadline` (of time.monotonic) has come.
 
     Returns
@@ -59,7 +70,7 @@ def work(todo, common, jobs, deadline):
         Why a run failed, by its name.
     """
     threads = max(1, torch.get_num_threads() // jobs)
-    waiting, active, elsewhere, failed = list(todo), [], [], {}  # active: (run, trainer)
+    waiting, active, given, elsewhere, failed = list(todo), [], {}, [], {}  # active: (run, trainer); given: devices
     sure = sum(run.part_done() for run in todo)
     form = "{l_bar}{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}"
     bar = tqdm(total=len(todo), initial=sure, smoothing=0, bar_format=form, mininterval=1)
@@ -71,6 +82,12 @@ def work(todo, common, jobs, deadline):
             tqdm.write(f"{run.name}: WER {score['wer']:.1f} % [{score['low']:.1f}, {score['high']:.1f}]")
             regenerate()
         return result is not None
+
+    def device_for(run):
+        """The setting, where devices are given: the one that has the fewest runs."""
+        taken = [given[other.name] for other, _ in active]
+        given[run.name] = min(devices, key=taken.count)
+        return {"device": given[run.name]} if given[run.name] else {}
 
     def fail(run, why):
         failed[run.name] = why
@@ -89,7 +106,7 @@ def work(todo, common, jobs, deadline):
                     elsewhere.append(run.name)
                 elif run.source in failed or not run.ready():
                     fail(run, f"it needs the weights of {run.source}")
-                elif trainer := Trainer.start(run.folder, run.command(common), ROOT, threads):
+                elif trainer := Trainer.start(run.folder, run.command({**common, **device_for(run)}), ROOT, threads):
                     active.append((run, trainer))
                 else:
                     elsewhere.append(run.name)
@@ -112,7 +129,7 @@ def work(todo, common, jobs, deadline):
 
 
 def data_settings(options):
-    """What all runs share: data, language model, device, as far as they are given or found."""
+    """What all runs share: data, language model, precision, as far as they are given or found."""
     if options.data_folder is None:
         raise UserError("--data_folder is missing: give the folder that holds your LibriSpeech splits (or --tables)")
     there = prepare.splits_in(prepare.find_root(options.data_folder))
@@ -128,7 +145,6 @@ def data_settings(options):
         "test_splits": ["test-clean"],
         "codec": options.codec,
         "lm": options.lm and str(Path(options.lm).absolute()),
-        "device": options.device,
         "precision": options.precision,
     }
     return {key: value for key, value in common.items() if value is not None}
@@ -162,7 +178,7 @@ def reproduce(options):
         if changed:
             print(f"{run.name}: measured with another {', '.join(changed)}; to measure it again delete {run.measured}")
     todo = unfinished(runs)
-    failed = work(todo, common, options.jobs, deadline) if todo else {}
+    failed = work(todo, common, options.jobs, deadline, options.device or (None,)) if todo else {}
     made = regenerate()
     left = [run.name for run in runs if not run.measured.exists() and run.name not in failed]
     print(f"done: {sum(run.measured.exists() for run in runs)} of {len(runs)} runs")
@@ -186,7 +202,7 @@ def main(arguments):
     parser.add_argument("--dev_splits", nargs="+", metavar="SPLIT", help="default: dev-mini if there, else dev-clean")
     parser.add_argument("--codec", help="what the audio went through, for the record")
     parser.add_argument("--lm", metavar="FILE", help="a language model for a second WER")
-    parser.add_argument("--device", help="e.g. cuda:0")
+    parser.add_argument("--device", nargs="+", help="e.g. cuda:0; runs take turns on several: --jobs 2 --device cuda:0 cuda:1")
     parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), help="default: that of the scale")
     sigterm_as_ctrl_c()
     try:

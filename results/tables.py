@@ -17,6 +17,9 @@ from results import headlines_report, speed_report  # noqa: E402
 from results.comparison import rows, sections  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
+OTHER_RUNS = ("llsa-chunk3-mini-librispeech-seed1",)
+OTHER_RUNS += tuple(f"{name}-mini-embedded-seed1" for name in ("aa", "sa", "maa", "llsa", "shared-attention", "summary-mixing"))
+"""Runs outside the comparison that the table has in any case."""
 
 
 def markdown(rows):
@@ -26,7 +29,7 @@ def markdown(rows):
 
 
 def measured(folder=ROOT / "results" / "measured"):
-    """One row for each test set of each run that is not in the comparison, by data, then by latency."""
+    """One row for each test set of each run that is not in the comparison, by data, then by latency; then what is missing."""
     compared = {row.file(seed) for of_scale in rows(folder).values() for row in of_scale for seed in row.runs}
     found = []
     for path in sorted(path for path in folder.glob("*.json") if path.name not in compared):
@@ -52,7 +55,11 @@ def measured(folder=ROOT / "results" / "measured"):
             }
             found.append((test, -(float("inf") if ms is None else ms), path.stem, row))
     found = [row for *_, row in sorted(found, key=lambda entry: entry[:3])]
-    return markdown(found) if found else "No run is committed yet."
+    missing = [name for name in OTHER_RUNS if not (folder / f"{name}.json").exists()]
+    if not found:
+        return f"Missing: {', '.join(missing)}."
+    empty = {**dict.fromkeys(found[0], ""), "WER % [95 % interval]": "missing"}
+    return markdown(found + [{**empty, "run": name} for name in missing])
 
 
 def comparison(folder=ROOT / "results" / "measured"):

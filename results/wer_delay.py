@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from results.cells import SCALES  # noqa: E402
+from results.figures import save  # noqa: E402
 
 RESULTS = Path(__file__).parent
 COLOURS = {"LLSA": "#D55E00", "SA": "#0072B2", "MAA": "#009E73", "AA": "#555555"}  # of Okabe and Ito, the first three
@@ -84,7 +85,7 @@ def draw(found, missing, path):
     panels[0].set_ylabel("WER, % (bar: 95 % interval)")
     note = f"\nno delay measured: {', '.join(missing)}" if missing else ""
     figure.supxlabel(f"end of a word to its text, s of audio (dot: median, line: to 90th percentile){note}", fontsize=9)
-    figure.savefig(path, dpi=160, facecolor="white")
+    save(figure, path)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What reproduce.py needs of a training, without one: steps of a few milliseconds, checkpoints, a log, a summary.
 
 It is copied to a folder as train.py. `configs/<run>.json` there is what a run is configured as, for its summary. What it does,
-it writes to `<run folder>/steps`, a line for each step with its process; `overlap` appears where two are at it.
+it writes to `<run folder>/steps`, a line for each step with its process, and `device`; `overlap` appears where two are at it.
 """
 
 import json
@@ -17,6 +17,7 @@ options = dict(zip(sys.argv[2::2], sys.argv[3::2]))
 run = f"{options['--name']}-{options['--scale']}-librispeech-seed{options['--seed']}"
 folder = Path("results/runs", run)
 (folder / "finetune").mkdir(parents=True, exist_ok=True)
+(folder / "device").write_text(options.get("--device", ""))
 (folder / "config.json").write_text(json.dumps({"pretrain": {"epochs": 0}, "finetune": {"epochs": STEPS // EVERY}}))
 
 alive = folder / "alive"

@@ -153,7 +153,18 @@ def test_what_does_not_belong_together_is_refused(measured):
 
 def test_the_other_table_has_the_other_runs(measured):
     write(measured, "aa", 1, [1, 1, 1, 1])
-    assert tables.measured(measured) == "No run is committed yet."
+    assert tables.measured(measured) == f"Missing: {', '.join(tables.OTHER_RUNS)}."
+
+
+@pytest.mark.parametrize("name", tables.OTHER_RUNS)
+def test_another_run_whose_file_is_gone_is_missing(measured, name):
+    for other in tables.OTHER_RUNS:
+        (measured / f"{other}.json").symlink_to(tables.ROOT / "results" / "measured" / f"{other}.json")
+    before = tables.measured(measured).splitlines()
+    (measured / f"{name}.json").unlink()
+    lines = tables.measured(measured).splitlines()
+    (gone,), (missing,) = set(before) - set(lines), set(lines) - set(before)
+    assert f"results/measured/{name}.json" in gone and "| missing |" in missing and missing.endswith(f"| {name} |")
 
 
 @pytest.mark.parametrize("scale", ["cpu", "small"])

@@ -53,7 +53,7 @@ def checkout(tmp_path, monkeypatch):
     for path in ROOT.glob("results/*.py"):
         shutil.copy(path, root / "results")
     for name in ("tables", "comparison_figures"):
-        (root / "results" / f"{name}.py").write_text("def write():\n    pass\n")
+        (root / "results" / f"{name}.py").write_text("def write(folder=None):\n    pass\n")
     shutil.copy(Path(__file__).with_name("stand_in.py"), root / "train.py")
     shutil.copy(ROOT / "setup.py", root)
     splits = {"train_splits": ["train-clean-5"], "dev_splits": ["dev-clean"], "test_splits": ["test-clean"]}

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from recipes.LibriSpeech import experiment
-from results import comparison_figures, plan, reproduce, tables
+from results import plan, reproduce, tables
 from results.cells import Cell, at_scale
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +114,11 @@ def test_all_are_run_once(here, capsys):
     assert "done: 4 of 4 runs" in capsys.readouterr().out
     before = measured(here)
     assert main(here) == 0 and measured(here) == before and all(len(done) == STEPS for done in steps(here).values())
+
+
+def test_runs_take_turns_on_the_devices(here):
+    assert main(here, "--jobs", "2", "--device", "cuda:0", "cuda:1", "--only", "aa") == 0
+    assert [(here / "results" / "runs" / run / "device").read_text() for run in RUNS[:2]] == ["cuda:0", "cuda:1"]
 
 
 def test_first_seeds_come_first():
@@ -262,7 +267,7 @@ def test_bad_input(here, monkeypatch, capsys, options, says):
 def test_tables_alone_leave_a_readme_as_it_is(tmp_path, monkeypatch):
     shutil.copy(ROOT / "README.md", tmp_path)
     monkeypatch.setattr(tables, "ROOT", tmp_path)
-    monkeypatch.setattr(comparison_figures, "write", lambda: None)
+    monkeypatch.setattr(reproduce, "draw_figures", lambda: None)
     before = (tmp_path / "README.md").read_bytes()
     (tmp_path / "README.md").write_bytes(before.replace(b"<!-- table: measured -->\n|", b"<!-- table: measured -->\nold\n|"))
     assert reproduce.main(["--tables"]) == 0
