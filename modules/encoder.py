@@ -1,6 +1,7 @@
 """A stack of blocks around one attention: parallel and streaming."""
 
 from functools import partial
+from inspect import signature
 from itertools import pairwise
 
 import torch
@@ -54,6 +55,8 @@ class Encoder(Streaming):
                 raise ValueError(f"{name}={given} must be a list of whole numbers, such as [0, 2]")
         if lookaheads is not None and len(lookaheads) != num_layers:
             raise ValueError(f"lookaheads={lookaheads} must have {num_layers} entries, one for each block")
+        if lookaheads is not None and "lookahead" not in signature(attention).parameters:
+            raise ValueError(f"lookaheads={lookaheads}: this attention has no look-ahead in frames; MAA and SA have")
         owners = list(range(num_layers) if owners is None else owners)
         if owners != sorted(set(owners)) or owners[:1] != [0] or owners[-1] >= num_layers:
             raise ValueError(f"owners={owners} must rise from block 0 to at most the last one, {num_layers - 1}")

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from ruamel.yaml import YAML
 
+from recipes.LibriSpeech.experiment import HPARAMS
 from results import compare
 from results.cells import SCALES, Cell, at_scale
 
@@ -64,7 +66,7 @@ def rows(folder=MEASURED):
     Raises
     ------
     ValueError
-        If files of one scale are of other data, or of another look-ahead than their name says.
+        If files of one scale are of other data or another recipe, or of another look-ahead than their name says.
     """
     found = {}
     for scale in SCALES:
@@ -81,7 +83,7 @@ def rows(folder=MEASURED):
 
 
 def check(of_scale):
-    """Refuse to compare what is not of the same data, or not what its name says."""
+    """Refuse to compare what is not of the same data or recipe, or not what its name says."""
     data = {}
     for row in of_scale:
         for seed, run in row.runs.items():
@@ -96,6 +98,19 @@ def check(of_scale):
     for name, sets in data.items():
         if sets != data[first]:
             raise ValueError(f"{name} and {first} are of different data: delete the one that does not belong here")
+    runs = [(row.file(seed), row.cell, run["config"]) for row in of_scale for seed, run in row.runs.items()]
+    for name, *cell_and_config in runs[1:]:
+        if changed := other_recipe(*cell_and_config, *runs[0][1:]):
+            raise ValueError(f"{name} and {first} have another {', '.join(changed)}: delete the older one, to measure it again")
+
+
+def other_recipe(cell, config, other_cell, other_config):
+    """Keys in which the configurations of two cells differ, but for those that the experiments are about."""
+    own = {"name", "seed", "encoder", "model"}  # of the latter two the parts are keys of their own
+    for changing in (cell, other_cell):
+        own |= {*changing.changes, *YAML().load(HPARAMS / f"{changing.yaml}.yaml")}
+    keys = (config.keys() | other_config.keys()) - own
+    return sorted(key for key in keys if config.get(key) != other_config.get(key))
 
 
 def sections(folder=MEASURED):

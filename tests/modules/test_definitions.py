@@ -169,6 +169,10 @@ WRONG = {
     "role": ("role=leader", lambda: AA(8, 2, role="leader")),
     "reuse": ("reuse=values", lambda: AA(8, 2, reuse="values")),
     "lookaheads too few": ("lookaheads=", lambda: Encoder(8, 8, 2, TransformerBlock, ATTENTIONS["SA"].factory(), lookaheads=[1])),
+    "lookaheads of AA": (
+        "has no look-ahead in frames",
+        lambda: Encoder(8, 8, 2, TransformerBlock, ATTENTIONS["AA"].factory(), lookaheads=[1, 0]),
+    ),
     "lookaheads half a frame": (
         "lookaheads=",
         lambda: Encoder(8, 8, 2, TransformerBlock, ATTENTIONS["SA"].factory(), lookaheads=[1, 0.5]),
