@@ -181,7 +181,7 @@ def estimate_of(path, markdown):
 
 
 def _of(path, words):
-    return words(json.loads(path.read_text())) if path.exists() else "Not measured yet."
+    return words(json.loads(path.read_text()))
 
 
 def report(results):
