@@ -229,6 +229,7 @@ def test(brain, hparams, config, run_opts, sets, manifests):
             "manifests": {split: described(manifest) for split, manifest in manifests.items()},
         },
         "time_s": {**{name: summary.stage_seconds(folder / name) for name in ("pretrain", "finetune")}, "test": seconds},
+        "start": experiment.origin(hparams["weights"] or hparams["pretrained"]),
         "command": hparams["command"],
         "config": experiment.identity(config),
         "config_hash": summary.config_hash(experiment.identity(config)),

@@ -84,24 +84,27 @@ def rows(folder=MEASURED):
 
 def check(of_scale):
     """Refuse to compare what is not of the same data or recipe, or not what its name says."""
-    data = {}
-    for row in of_scale:
-        for seed, run in row.runs.items():
-            checksums = {split: manifest["sha256"] for split, manifest in run["data"]["manifests"].items()}
-            data[row.file(seed)] = (checksums, run["data"]["splits"])
-            if run["latency"]["attention_ms"] != row.cell.lookahead_ms:
-                raise ValueError(f"{row.file(seed)} looks ahead by another time than its name says: measure it again")
-    models = {(run["lm"]["sha256"], run["lm"]["order"]) for row in of_scale for run in row.runs.values() if run.get("lm")}
+    runs = {row.file(seed): (row.cell, run) for row in of_scale for seed, run in row.runs.items()}
+    first, (first_cell, first_run) = next(iter(runs.items()))
+    hashes = {Path(name).stem: run.get("config_hash") for name, (_, run) in runs.items()}
+    for name, (cell, run) in runs.items():
+        if run["latency"]["attention_ms"] != cell.lookahead_ms:
+            raise ValueError(f"{name} looks ahead by another time than its name says: measure it again")
+        if data_of(run) != data_of(first_run):
+            raise ValueError(f"{name} and {first} are of different data: delete the one that does not belong here")
+        if changed := other_recipe(cell, run["config"], first_cell, first_run["config"]):
+            raise ValueError(f"{name} and {first} have another {', '.join(changed)}: delete the older one, to measure it again")
+        start = run.get("start") or {"name": None, "config_hash": None}
+        if hashes.get(start["name"], start["config_hash"]) != start["config_hash"]:
+            raise ValueError(f"{name} began with an older {start['name']}: delete it, to measure it again")
+    models = {(run["lm"]["sha256"], run["lm"]["order"]) for _, run in runs.values() if run.get("lm")}
     if len(models) > 1:
         raise ValueError(f"the runs of scale {of_scale[0].scale} were tested with {len(models)} language models: use one")
-    first = next(iter(data))
-    for name, sets in data.items():
-        if sets != data[first]:
-            raise ValueError(f"{name} and {first} are of different data: delete the one that does not belong here")
-    runs = [(row.file(seed), row.cell, run["config"]) for row in of_scale for seed, run in row.runs.items()]
-    for name, *cell_and_config in runs[1:]:
-        if changed := other_recipe(*cell_and_config, *runs[0][1:]):
-            raise ValueError(f"{name} and {first} have another {', '.join(changed)}: delete the older one, to measure it again")
+
+
+def data_of(run):
+    """The splits of a run, and the checksum of each."""
+    return run["data"]["splits"], {split: manifest["sha256"] for split, manifest in run["data"]["manifests"].items()}
 
 
 def other_recipe(cell, config, other_cell, other_config):

@@ -18,7 +18,7 @@ from speechbrain.utils.distributed import if_main_process
 
 from recipes.errors import UserError
 
-from .summary import write_json
+from .summary import config_hash, write_json
 
 HPARAMS = Path(__file__).parents[2] / "hparams"
 INCIDENTAL = {"output_folder", "data_folder", "embedded_folder", "stage", "download", "num_workers", "ckpt_interval_minutes"}
@@ -248,6 +248,26 @@ def clear_folder(folder):
 def identity(config):
     """A configuration without its incidental keys: what decides the result, given the data."""
     return {key: value for key, value in config.items() if key not in INCIDENTAL}
+
+
+def origin(start):
+    """What an experiment began with, for its summary.
+
+    Arguments
+    ---------
+    start : str or None
+        Its `weights` or `pretrained`.
+
+    Returns
+    -------
+    dict or None
+        Name of the folder or file, and the hash of the configuration in the folder, None of a file; None without a start.
+    """
+    if start is None:
+        return None
+    path = Path(start) / "config.json"
+    config = identity(json.loads(path.read_text())) if path.exists() else None
+    return {"name": Path(start).name, "config_hash": config and config_hash(config)}
 
 
 def command(arguments):

@@ -88,7 +88,7 @@ def write(folder, name, seed, errors, **changes):
         "latency": {"attention_ms": cell.lookahead_ms}, "environment": {"cpu": "one", "cores": 1, "gpu": None},
         "data": {"splits": {"train": ["a"], "dev": ["b"], "test": ["test-clean"]}, "manifests": manifests, "codec": "FLAC"},
         "log": {"pretrain": [], "finetune": [record]}, "utterances": {"test-clean": utterances},
-        "config": {"name": name, "finetune": {"epochs": 1}}, **changes,
+        "config": {"name": name, "finetune": {"epochs": 1}}, "config_hash": name, **changes,
     }  # fmt: skip
     path = folder / f"{name}-cpu-librispeech-seed{seed}.json"
     path.write_text(json.dumps({key: value for key, value in run.items() if value != "old"}))
@@ -145,6 +145,11 @@ def test_what_does_not_belong_together_is_refused(measured):
     manifests = {"a": {"sha256": "another"}, "b": {"sha256": "b"}, "test-clean": {"sha256": "test-clean"}}
     path = write(measured, "causal", 1, [1, 1, 1, 1], data={"splits": {"train": ["a"]}, "manifests": manifests})
     with pytest.raises(ValueError, match="of different data: delete the one"):
+        comparison.rows(measured)
+    path.unlink()
+    start = {"name": "aa-cpu-librispeech-seed1", "config_hash": "that of another"}
+    path = write(measured, "sa-as-llsa", 1, [1, 1, 1, 1], start=start)
+    with pytest.raises(ValueError, match="sa-as-llsa-cpu-librispeech-seed1.json began with an older aa-cpu"):
         comparison.rows(measured)
     path.unlink()
     changed = {"name": "sa-as-llsa", "finetune": {"epochs": 0}, "muon_lr": 0.1}  # its epochs are what the experiment is about
