@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from results.comparison import REFERENCES, ahead, rows
+from results.comparison import REFERENCES, TRAINED, ahead, rows
 from results.figures import save, spread_out
 
 RESULTS = Path(__file__).parent
@@ -30,6 +30,11 @@ FEW = 3  # rows of a scale, below which nothing is drawn
 def colour(row):
     """Of a row, wherever it is drawn."""
     return COLOURS.get(row.cell.name, COLOURS[row.cell.yaml])
+
+
+def starts_otherwise(row):
+    """Whether it is pre-trained where its scale is not, or the other way round."""
+    return "pretrain" in row.cell.changes
 
 
 def story(found):
@@ -57,7 +62,9 @@ def story(found):
             group(axes, x, [row for row in of_scale if row.cell.lookahead_ms == ms], points, low, high)
         axes.set(xlim=(-0.15, len(REFERENCES) - 0.15), ylim=(low, high), ylabel="WER on test-clean, %")
         axes.set_xticks(range(len(REFERENCES)), ["whole utterance" if ms is None else ahead(ms) for ms in reversed(REFERENCES)])
-        words = f"scale {scale}: greedy WER, bars are 95 % intervals, open dots are not pre-trained"
+        words = f"scale {scale}: greedy WER, bars are 95 % intervals"
+        words += ", open dots start otherwise" if any(map(starts_otherwise, of_scale)) else ""
+        words += f"; above {TRAINED:.0f} % it is too early to compare attentions" if high > TRAINED else ""
         axes.set_title(words, loc="left", fontsize=10)
         axes.set_xlabel("look-ahead of the whole stack", loc="left")
         axes.spines[["top", "right"]].set_visible(False)
@@ -75,7 +82,7 @@ def group(axes, x, members, points, low, high):
         at, y, style = x + 0.035 * (i % 3), low + places[row.cell.name] * (high - low), {"color": colour(row)}
         if lower is not None:
             axes.plot([at, at], [lower, upper], linewidth=4, alpha=0.35, solid_capstyle="butt", **style)
-        face = "white" if row.cell.name.endswith(("-scratch", "-pretrained")) else colour(row)
+        face = "white" if starts_otherwise(row) else colour(row)
         axes.plot(at, wer, "o", markersize=6, markerfacecolor=face, markeredgecolor=colour(row), zorder=3)
         axes.plot([at, x + 0.13], [wer, y], linewidth=0.5, **style)
         axes.text(x + 0.14, y, f"{row.cell.title}  {wer:.1f}", va="center", fontsize=8, **style)
