@@ -4,7 +4,7 @@
     python results/headlines.py --scale mini --seconds 4 --repeats 1 --output mini.json
     python results/headlines.py --report                      # measures nothing: tables and estimate of the file
 
-Weights are random, audio is noise. A step is what train.py does with a batch: forward, backward, clipping and AdamW, in
+Weights are random, audio is noise. A step is what train.py does with a batch: forward, backward, clipping and optimiser, in
 pre-training and in CTC fine-tuning (without speed perturbation, which would change the length). Its floating-point operations
 are counted, which gives the estimate for all of LibriSpeech. A stream goes through the recognizer in packets, in float32. All
 attentions are built in one process and take turns, in another order each round; compared are the times of the same round.

@@ -22,6 +22,7 @@ warnings.filterwarnings("ignore", category=FutureWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module="speechbrain")
 
 import torch  # noqa: E402
+from ruamel.yaml.error import YAMLError  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 from recipes.errors import Parser, UserError  # noqa: E402
@@ -55,7 +56,7 @@ def regenerate():
     except ImportError as error:
         tqdm.write(f"no new tables: {error}; pip install -e '.[figures]'")
         return False
-    except (ValueError, LookupError, TypeError, OSError) as error:  # no reason to stop what runs
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, UserError, YAMLError) as error:  # what runs, runs on
         tqdm.write(f"no new tables: {type(error).__name__}: {error}: is a file in results/ damaged?")
         return False
     return True
@@ -178,7 +179,8 @@ def reproduce(options):
         if changed:
             print(f"{run.name}: measured with another {', '.join(changed)}; to measure it again delete {run.measured}")
     todo = unfinished(runs)
-    failed = work(todo, common, options.jobs, deadline, options.device or (None,)) if todo else {}
+    devices = options.device or [None]
+    failed = work(todo, common, options.jobs or len(devices), deadline, devices) if todo else {}
     made = regenerate()
     left = [run.name for run in runs if not run.measured.exists() and run.name not in failed]
     print(f"done: {sum(run.measured.exists() for run in runs)} of {len(runs)} runs")
@@ -197,12 +199,12 @@ def main(arguments):
     parser.add_argument("--only", nargs="+", metavar="NAME", help="of results/cells.py; default: all")
     parser.add_argument("--seeds", type=int, metavar="N", help="for each experiment; default: as results/cells.py says")
     parser.add_argument("--budget_minutes", type=float, metavar="N", help="stop then; the same command goes on")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="runs at a time, which share the cores; default: 1")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time, which share the cores; default: one a device")
     parser.add_argument("--train_splits", nargs="+", metavar="SPLIT", help="default: train-clean-5, train-clean-100, if there")
     parser.add_argument("--dev_splits", nargs="+", metavar="SPLIT", help="default: dev-mini if there, else dev-clean")
     parser.add_argument("--codec", help="what the audio went through, for the record")
     parser.add_argument("--lm", metavar="FILE", help="a language model for a second WER")
-    parser.add_argument("--device", nargs="+", help="e.g. cuda:0; runs take turns on several: --jobs 2 --device cuda:0 cuda:1")
+    parser.add_argument("--device", nargs="+", help="e.g. cuda:0; several share the runs: cuda:0 cuda:1")
     parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), help="default: that of the scale")
     sigterm_as_ctrl_c()
     try:

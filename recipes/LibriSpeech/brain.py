@@ -77,7 +77,11 @@ class StageBrain(sb.Brain):
         return [(list(self.modules.parameters()), self.settings["lr"])]
 
     def init_optimizers(self):
-        """AdamW; with `muon_lr`, Muon (Jordan et al. 2024) for the weight matrices of the encoder, AdamW for the rest."""
+        """AdamW; with `muon_lr`, Muon (Jordan et al. 2024) for the two-dimensional parameters of the encoder.
+
+        These are the weights of its linear layers and depthwise convolutions, and the two biases of relative positions, a
+        row for each head; SummaryMixing's maps of single heads are three-dimensional, and stay with AdamW.
+        """
         groups, decay = self.parameter_groups(), self.hparams.weight_decay
         if self.hparams.muon_lr is not None:
             apart = set(map(id, self.matrices))
@@ -134,10 +138,11 @@ class StageBrain(sb.Brain):
         for optimizer in self.optimizers_dict.values():
             self.scaler.unscale_(optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.modules.parameters(), self.max_grad_norm)
-        if not self.scaler.is_enabled():  # which skips such updates, and lowers its scale
+        if not self.scaler.is_enabled():  # which lowers its scale after such updates
             self.check_loss_isfinite(norm, "norm of the gradient")
         for optimizer in self.optimizers_dict.values():
-            self.scaler.step(optimizer)
+            if torch.isfinite(norm):  # the scaler would skip an optimiser whose own gradients are not, and no other
+                self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
         self.optimizer_step += 1

@@ -97,9 +97,10 @@ def load(path, overrides="", run_options=None):
     if scale not in scales:
         raise UserError(f"no scale {scale}; there are {', '.join(scales)}")
     merged = yaml.load((HPARAMS / "experiment.yaml").read_text())
+    optional = {key for key, value in merged.items() if value is None}
     merge(merged, yaml.load((HPARAMS / "scale" / f"{scale}.yaml").read_text()))
-    merge(merged, own)
-    merge(merged, last)
+    merge(merged, own, optional=optional)
+    merge(merged, last, optional=optional)
     merge(merged, {key: value for key, value in (run_options or {}).items() if key in merged})
     _choose_splits(merged)
     if merged["output_folder"] is None:
@@ -151,8 +152,8 @@ def _check_values(hparams):
         raise UserError("--stage pretrain has nothing to do: pretrained or weights are given, or pretrain.epochs is 0")
 
 
-def merge(base, changes, where=""):
-    """Write `changes` into the mapping `base`, in place."""
+def merge(base, changes, where="", optional=()):
+    """Write `changes` into the mapping `base`, in place; a null may replace anything where the key is `optional`."""
     for key, value in changes.items():
         if key not in base:
             close = difflib.get_close_matches(str(key), map(str, base), 1)
@@ -163,7 +164,7 @@ def merge(base, changes, where=""):
         elif value is None and isinstance(base[key], bool):  # a bare flag
             base[key] = True
         else:
-            if value is not None or not _tag(base):  # an object checks its own arguments, and null may be one
+            if value is not None or not (_tag(base) or key in optional):  # an object checks its own arguments
                 _check_kind(f"{where}{key}", base[key], value)
             base[key] = value
 

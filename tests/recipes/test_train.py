@@ -1,10 +1,12 @@
 """The main job on a tiny tree: every attention and scale, every stage, a kill in each, two processes."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from tiny import ROOT, SPLITS, arguments
 
 import train
 from recipes.LibriSpeech import experiment
+from recipes.LibriSpeech.pretrain import PretrainBrain
 
 
 def model_weights(folder):
@@ -141,6 +144,24 @@ def test_muon_moves_the_matrices_of_the_encoder_and_nothing_else(tree, tmp_path)
     for name in moved:
         change = (after[name] - before[name]) / (rate * max(1, after[name].size(0) / after[name].size(1)) ** 0.5)
         assert torch.linalg.matrix_norm(change, 2) < 1.3  # Newton-Schulz brings singular values near 1, from 0.7 to 1.2
+
+
+def test_muon_may_be_left_out_of_a_scale_that_has_it():
+    assert experiment.load(ROOT / "hparams" / "aa.yaml", "scale: cpu\nmuon_lr: null")[1]["muon_lr"] is None
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_half_precision_skips_an_update_for_both_optimisers(bad):
+    one, other = (torch.nn.Parameter(torch.ones(2, 2)) for _ in range(2))
+    optimizers = {"optimizer": torch.optim.AdamW([one]), "muon": torch.optim.Muon([other])}
+    modules, scaler = torch.nn.ParameterList([one, other]), torch.amp.GradScaler("cpu", init_scale=8.0)
+    brain = SimpleNamespace(modules=modules, scaler=scaler, optimizers_dict=optimizers, max_grad_norm=1.0, optimizer_step=0)
+    scaler.scale((one * bad + other * 2).sum()).backward()
+    PretrainBrain.optimizers_step(brain)
+    assert torch.equal(one, torch.ones(2, 2)) and torch.equal(other, torch.ones(2, 2)) and scaler.get_scale() == 4.0
+    scaler.scale((one + other * 2).sum()).backward()
+    PretrainBrain.optimizers_step(brain)
+    assert (one < 1).all() and (other < 1).all()
 
 
 @pytest.mark.parametrize("yaml, changes", [("llsa", {}), ("shared_attention", {"owners": "[0]"})], ids=["llsa", "shared"])
