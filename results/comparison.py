@@ -11,7 +11,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from recipes.LibriSpeech.experiment import HPARAMS
-from results import compare
+from results import compare, plan
 from results.cells import SCALES, Cell, at_scale
 
 MEASURED = Path(__file__).with_name("measured")
@@ -74,8 +74,9 @@ def rows(folder=MEASURED):
             continue
         of_scale = [Row(cell, scale, {}) for cell in at_scale(scale)]
         for row in of_scale:
-            seeds = [int(path.stem.rpartition("seed")[2]) for path in folder.glob(row.file("[0-9]*"))]
-            row.runs.update({seed: json.loads((folder / row.file(seed)).read_text()) for seed in sorted(seeds)})
+            seeds = [path.stem.rpartition("seed")[2] for path in folder.glob(row.file("[0-9]*"))]
+            seeds = sorted(int(seed) for seed in seeds if seed.isdigit())  # not of a copy, as seed1-old
+            row.runs.update({seed: json.loads((folder / row.file(seed)).read_text()) for seed in seeds})
         if any(row.runs for row in of_scale):
             check(of_scale)
             found[scale] = of_scale
@@ -92,6 +93,8 @@ def check(of_scale):
             raise ValueError(f"{name} looks ahead by another time than its name says: measure it again")
         if data_of(run) != data_of(first_run):
             raise ValueError(f"{name} and {first} are of different data: delete the one that does not belong here")
+        if changed := set(plan.differences(run["config"], cell.changes)) - {"weights"}:
+            raise ValueError(f"{name} has another {', '.join(changed)} than its name says: delete it, to measure it again")
         if changed := other_recipe(cell, run["config"], first_cell, first_run["config"]):
             raise ValueError(f"{name} and {first} have another {', '.join(changed)}: delete the older one, to measure it again")
         start = run.get("start") or {"name": None, "config_hash": None}
@@ -108,12 +111,15 @@ def data_of(run):
 
 
 def other_recipe(cell, config, other_cell, other_config):
-    """Keys in which the configurations of two cells differ, but for those that the experiments are about."""
-    own = {"name", "seed", "encoder", "model"}  # of the latter two the parts are keys of their own
+    """Keys in which the configurations of two cells differ, but for those that the experiments are about.
+
+    `codec` is a remark on the audio, of which there are checksums; of `encoder` and `model` the parts are keys of their own.
+    """
+    own = {"name", "seed", "codec", "encoder", "model"}
     for changing in (cell, other_cell):
-        own |= {*changing.changes, *YAML().load(HPARAMS / f"{changing.yaml}.yaml")}
-    keys = (config.keys() | other_config.keys()) - own
-    return sorted(key for key in keys if config.get(key) != other_config.get(key))
+        own |= {*YAML().load(HPARAMS / f"{changing.yaml}.yaml"), *plan.differences({}, changing.changes)}
+    differ = {*plan.differences(config, other_config), *plan.differences(other_config, config)}
+    return sorted(key for key in differ if not own & {key, key.partition(".")[0]})
 
 
 def sections(folder=MEASURED):
@@ -218,7 +224,7 @@ def streaming(row):
 
 def seconds(run, record):
     """Time of a stage, from a record of its log: CPU time where a CPU trained, which other work hardly changes; or None."""
-    return record["seconds"] if run["environment"]["gpu"] else record.get("cpu_seconds")
+    return record.get("cpu_seconds") if run["speed"]["device"].startswith("cpu") else record["seconds"]
 
 
 def training(row):
@@ -243,7 +249,7 @@ def step_cost(row, aa):
             return ""
         each.append(np.mean([time / updates for time, updates in times]))
     runs = [run for of_row in (row, aa) for run in of_row.runs.values()]
-    hardware = {tuple(run["environment"][key] for key in ("cpu", "cores", "gpu")) for run in runs}
+    hardware = {tuple(run["environment"][key] for key in ("cpu", "cores", "gpu")) + (run["speed"]["device"],) for run in runs}
     return f"{each[0] / each[1]:.2f}" if len(hardware) == 1 else "other hardware"
 
 

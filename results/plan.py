@@ -60,9 +60,17 @@ class Run(NamedTuple):
         without_lm = ["lm"] if "lm" in common and not result.get("lm") else []
         return differences(result["config"], experiment.identity(self.config(common))) + without_lm
 
-    def ready(self):
-        """Whether the weights that it starts from are there."""
-        return self.source is None or (ROOT / RUNS / self.source / "summary.json").exists()
+    def ready(self, common):
+        """Whether the weights that it starts from are there, trained as results/cells.py and the scale say now."""
+        if self.source is None:
+            return True
+        cell = next(cell for cell in at_scale(self.scale) if cell.name == self.cell.changes["weights"])
+        source = Run(cell, self.scale, self.seed)
+        try:
+            changed = source.changed(json.loads((source.folder / "summary.json").read_text()), common)
+        except (OSError, ValueError, LookupError):
+            return False
+        return not set(changed) - {"lm"}
 
     def collect(self, common):
         """Take over the summary in the folder, if there is a whole one of this configuration; it, or None.
@@ -103,8 +111,8 @@ def differences(before, now, where=""):
     found = []
     for key, value in now.items():
         old = before.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
-            found += differences(old, value, f"{where}{key}.")
+        if isinstance(value, dict) and isinstance(old, dict | None):
+            found += differences(old or {}, value, f"{where}{key}.")
         elif old != value:
             found.append(f"{where}{key}")
     return found
@@ -134,13 +142,13 @@ def plan(scale, only=None, seeds=None):
     return [Run(cell, scale, n) for n in range(1, max(counts.values()) + 1) for cell in chosen if n <= counts[cell.name]]
 
 
-def unfinished(runs):
-    """The runs without a result, each after the run whose weights it needs, if these are not there."""
+def unfinished(runs, common):
+    """The runs without a result, each after the run whose weights it needs, if these are not there; `common` as for `config`."""
     every = {run.name: run for run in plan(runs[0].scale, seeds=max(run.seed for run in runs))}
     found = {}
     for run in runs:
         if not run.measured.exists():
-            if not run.ready():
+            if not run.ready(common):
                 found[run.source] = every[run.source]
             found[run.name] = run
     return list(found.values())

@@ -49,17 +49,18 @@ def draw_figures(folder=ROOT / "results"):
 
 
 def regenerate():
-    """Figures, and README's tables, which show them; where files do not fit together a line says so."""
-    try:
-        draw_figures()
-        tables.write()
-    except ImportError as error:
-        tqdm.write(f"no new tables: {error}; pip install -e '.[figures]'")
-        return False
-    except (ValueError, LookupError, TypeError, AttributeError, OSError, UserError, YAMLError) as error:  # what runs, runs on
-        tqdm.write(f"no new tables: {type(error).__name__}: {error}: is a file in results/ damaged?")
-        return False
-    return True
+    """Figures, and README's tables, which show them; where files do not fit together a line says so. Whether all are made."""
+    made = True
+    for make, what in ((draw_figures, "figures"), (tables.write, "tables")):
+        try:
+            make()
+        except ImportError as error:
+            tqdm.write(f"no new {what}: {error}; pip install -e '.[figures]'")
+            made = False
+        except (ValueError, LookupError, TypeError, AttributeError, OSError, UserError, YAMLError) as error:  # what runs, runs on
+            tqdm.write(f"no new {what}: {type(error).__name__}: {' '.join(str(error).split())}: is a file in results/ damaged?")
+            made = False
+    return made
 
 
 def work(todo, common, jobs, deadline, devices=(None,)):
@@ -105,7 +106,7 @@ def work(todo, common, jobs, deadline, devices=(None,)):
                     continue
                 if run.source in elsewhere:
                     elsewhere.append(run.name)
-                elif run.source in failed or not run.ready():
+                elif run.source in failed or not run.ready(common):
                     fail(run, f"it needs the weights of {run.source}")
                 elif trainer := Trainer.start(run.folder, run.command({**common, **device_for(run)}), ROOT, threads):
                     active.append((run, trainer))
@@ -174,11 +175,14 @@ def reproduce(options):
         raise UserError("start reproduce.py without torchrun, which would join its runs into one; torchrun is for train.py")
     common = data_settings(options)
     runs = plan(options.scale, options.only, options.seeds)
-    for run in runs:
-        changed = run.measured.exists() and run.changed(read_json(run.measured), common)
-        if changed:
-            print(f"{run.name}: measured with another {', '.join(changed)}; to measure it again delete {run.measured}")
-    todo = unfinished(runs)
+    there = [run for run in plan(options.scale) if run.measured.exists()]
+    changed = [(run, keys) for run in there if (keys := run.changed(read_json(run.measured), common))]
+    for run, keys in changed:
+        print(f"{run.name}: measured with another {', '.join(keys)}; to measure it again delete {run.measured}")
+    todo = unfinished(runs, common)
+    apart = ", ".join(run.name for run, keys in changed if set(keys) - {"lm", "codec"})
+    if todo and apart:
+        raise UserError(f"no table could hold {apart} and new runs: delete those, or give what they were measured with")
     devices = options.device or [None]
     failed = work(todo, common, options.jobs or len(devices), deadline, devices) if todo else {}
     made = regenerate()

@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 OTHER_RUNS = ("llsa-chunk3-mini-librispeech-seed1",)
 OTHER_RUNS += tuple(f"{name}-mini-embedded-seed1" for name in ("aa", "sa", "maa", "llsa", "shared-attention", "summary-mixing"))
 """Runs outside the comparison that the table has in any case."""
+DELAYS = (*OTHER_RUNS, "llsa-chunk3-mini-librispeech-seed1-train-clean-100")
+"""The same, of results/delays."""
 
 
 def markdown(rows):
@@ -132,7 +134,10 @@ def delays(folder=ROOT / "results" / "delays"):
                 "real-time factor, one core": ", ".join(f"{hop['real_time_factor']:.3f}" for hop in hops),
             }
         )
-    return markdown(rows) if rows else "No delay is measured yet."
+    missing = [name for name in DELAYS if not (folder / f"{name}.json").exists()]
+    if not rows:
+        return f"Missing: {', '.join(missing)}."
+    return markdown(rows + [{**dict.fromkeys(rows[0], ""), "run": name, "median, p90, p99": "missing"} for name in missing])
 
 
 def speed(path=ROOT / "results" / "speed.json"):
@@ -173,7 +178,7 @@ def made(table):
     try:
         return table()
     except FileNotFoundError as error:
-        return f"Missing: `{Path(error.filename).relative_to(ROOT)}`."
+        return f"Missing: `results/{Path(error.filename).name}`."
 
 
 def fill(text):

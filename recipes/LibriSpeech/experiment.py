@@ -262,13 +262,18 @@ def origin(start):
     Returns
     -------
     dict or None
-        Name of the folder or file, and the hash of the configuration in the folder, None of a file; None without a start.
+        Name of the folder or file; of a folder the hash of the configuration, and the command if it is there. None without
+        a start.
     """
     if start is None:
         return None
-    path = Path(start) / "config.json"
-    config = identity(json.loads(path.read_text())) if path.exists() else None
-    return {"name": Path(start).name, "config_hash": config and config_hash(config)}
+    found = [Path(start) / name for name in ("config.json", "summary.json")]
+    config, summary = (json.loads(path.read_text()) if path.exists() else None for path in found)
+    return {
+        "name": Path(start).name,
+        "config_hash": config and config_hash(identity(config)),
+        "command": summary and summary.get("command"),
+    }
 
 
 def command(arguments):

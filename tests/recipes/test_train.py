@@ -92,7 +92,8 @@ def test_weights_of_one_attention_run_as_another(tree, tmp_path):
     assert [summaries[name]["latency"]["measured_frames"] for name in states] == [3, 3, 4, 4]
     assert [len(summaries[name]["log"]["finetune"]) for name in states] == [2, 0, 0, 1]
     assert summaries["as"]["log"]["pretrain"] == [] and summaries["sa"]["start"] is None
-    assert summaries["on"]["start"] == {"name": "sa", "config_hash": summaries["sa"]["config_hash"]}
+    before = {key: summaries["sa"][key] for key in ("config_hash", "command")}
+    assert summaries["on"]["start"] == {"name": "sa", **before}
 
 
 def test_summary_has_what_paired_tests_need(tree, tmp_path):

@@ -75,7 +75,7 @@ def test_verdicts():
     assert comparison.verdict(clear, three[:2], worse) == comparison.verdict(clear, three, [20.15, *worse]) == "these trainings"
 
 
-def write(folder, name, seed, errors, **changes):
+def write(folder, name, seed, errors, config={}, **changes):
     """A measured run of 4 utterances of 10 words by 2 speakers."""
     cell = next(cell for cell in at_scale("cpu") if cell.name == name)
     wer = 100 * sum(errors) / 40
@@ -88,7 +88,8 @@ def write(folder, name, seed, errors, **changes):
         "latency": {"attention_ms": cell.lookahead_ms}, "environment": {"cpu": "one", "cores": 1, "gpu": None},
         "data": {"splits": {"train": ["a"], "dev": ["b"], "test": ["test-clean"]}, "manifests": manifests, "codec": "FLAC"},
         "log": {"pretrain": [], "finetune": [record]}, "utterances": {"test-clean": utterances},
-        "config": {"name": name, "finetune": {"epochs": 1}}, "config_hash": name, **changes,
+        "config": {"name": name, "finetune": {"epochs": 1}, **cell.changes, **config}, "config_hash": name,
+        "speed": {"device": "cpu"}, **changes,
     }  # fmt: skip
     path = folder / f"{name}-cpu-librispeech-seed{seed}.json"
     path.write_text(json.dumps({key: value for key, value in run.items() if value != "old"}))
@@ -152,11 +153,15 @@ def test_what_does_not_belong_together_is_refused(measured):
     with pytest.raises(ValueError, match="sa-as-llsa-cpu-librispeech-seed1.json began with an older aa-cpu"):
         comparison.rows(measured)
     path.unlink()
-    changed = {"name": "sa-as-llsa", "finetune": {"epochs": 0}, "muon_lr": 0.1}  # its epochs are what the experiment is about
-    path = write(measured, "sa-as-llsa", 1, [1, 1, 1, 1], config=changed)
-    with pytest.raises(ValueError, match="have another muon_lr: delete the older one"):
-        comparison.rows(measured)
-    path.unlink()
+    for config, says in (
+        ({"finetune": {"epochs": 0, "lr": 0.1}, "codec": "MP3"}, "have another finetune.lr: delete the older one"),
+        ({"muon_lr": 0.1}, "have another muon_lr: delete the older one"),
+        ({"attention": {"chunk": 2, "lookahead": 4}}, "sa-as-llsa.* has another attention.chunk than its name says"),
+    ):
+        path = write(measured, "sa-as-llsa", 1, [1, 1, 1, 1], config=config)  # its epochs are what the experiment is about
+        with pytest.raises(ValueError, match=says):
+            comparison.rows(measured)
+        path.unlink()
     write(measured, "causal", 1, [1, 1, 1, 1], latency={"attention_ms": 160})
     with pytest.raises(ValueError, match="looks ahead by another time"):
         comparison.rows(measured)

@@ -217,6 +217,8 @@ def test_other_configurations_are_reported_and_kept(here, capsys):
     assert main(here, "--only", "aa") == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "another" in line]
     assert lines == [f"{path.stem}: measured with another finetune.epochs; to measure it again delete {path}"]
+    assert main(here, "--only", "sa-1920") == 2  # no table would take both
+    assert "no table could hold aa-cpu-librispeech-seed1 and new runs" in capsys.readouterr().err
     assert measured(here) == before
 
 
@@ -262,6 +264,27 @@ def test_bad_input(here, monkeypatch, capsys, options, says):
     assert reproduce.main(options) == 2
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1 and errors[0].startswith("error: ") and says in errors[0]
+
+
+def test_every_figure_is_drawn(tmp_path):
+    for path in (ROOT / "results").glob("*.json"):
+        shutil.copy(path, tmp_path)
+    for name in ("measured", "delays"):
+        (tmp_path / name).symlink_to(ROOT / "results" / name)
+    reproduce.draw_figures(tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == {path.name for path in (ROOT / "results").glob("*.png")}
+
+
+@pytest.mark.parametrize("error", [AttributeError("no items"), reproduce.YAMLError("Ma: et al"), reproduce.UserError("no")])
+def test_a_damaged_file_stops_no_training(monkeypatch, capsys, error):
+    monkeypatch.setattr(reproduce, "draw_figures", lambda: None)
+
+    def fail():
+        raise error
+
+    monkeypatch.setattr(tables, "write", fail)
+    assert not reproduce.regenerate()
+    assert f"no new tables: {type(error).__name__}" in capsys.readouterr().out
 
 
 def test_tables_alone_leave_a_readme_as_it_is(tmp_path, monkeypatch):
