@@ -173,13 +173,18 @@ def described(manifest):
     return {name: value for name, value in dataclasses.asdict(manifest).items() if name not in ("split", "path")}
 
 
-def per_utterance(utterances):
-    """For paired tests, in the order of the sorted ids: speakers, words and greedy word errors, each joined by spaces."""
+def per_utterance(utterances, with_lm):
+    """For paired tests and intervals, in the order of the sorted ids: speakers, words and word errors, each joined by spaces.
+
+    `errors` are those of the greedy search, `errors_lm` those with a language model, if there was one.
+    """
     columns = {
         "speakers": [utterance.id.partition("-")[0] for utterance in utterances],
         "words": [len(utterance.reference) for utterance in utterances],
         "errors": [utterance.errors for utterance in utterances],
     }
+    if with_lm:
+        columns["errors_lm"] = [utterance.errors for utterance in with_lm]
     return {name: " ".join(map(str, values)) for name, values in columns.items()}
 
 
@@ -200,9 +205,9 @@ def test(brain, hparams, config, run_opts, sets, manifests):
             score, utterances, different = brain.test_streaming(data, offline[split])
             streaming[split] = {**score.as_dict(), "different": different}
             write_utterances(folder / f"utterances-{split}-streaming.tsv", utterances)
-    wer_lm, lm = None, None
+    wer_lm, lm, with_lm = None, None, {}
     if hparams["lm"] is not None:
-        wer_lm, lm = language_model.test(brain, hparams["lm"], hparams["lm_folder"], sets, folder)
+        wer_lm, lm, with_lm = language_model.test(brain, hparams["lm"], hparams["lm_folder"], sets, folder)
     result = {
         "experiment": hparams["name"],
         **{key: config[key]["class"].rpartition(".")[2] for key in ("attention", "block", "objective")},
@@ -222,7 +227,7 @@ def test(brain, hparams, config, run_opts, sets, manifests):
             "state_bytes": Recognizer(model, TOKENS).state_bytes if streams else None,
         },
         "log": {name: summary.stage_log(folder / name) for name in ("pretrain", "finetune")},
-        "utterances": {split: per_utterance(utterances) for split, utterances in offline.items()},
+        "utterances": {split: per_utterance(utterances, with_lm.get(split)) for split, utterances in offline.items()},
         "data": {
             "codec": hparams["codec"] if hparams["data_folder"] else "synthetic (espeak-ng), FLAC",
             "splits": {name: hparams[f"{name}_splits"] for name in ("train", "dev", "test")},

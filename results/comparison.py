@@ -43,9 +43,9 @@ class Row(NamedTuple):
         return bool(self.runs) and all("utterances" in run for run in self.runs.values())
 
     def counts(self, what):
-        """`words`, `speakers` or the mean of `errors` over the seeds, for each utterance in the order of the ids."""
+        """`words`, `speakers`, or of `errors`, `errors_lm` the mean over the seeds, of each utterance in the order of the ids."""
         columns = [run["utterances"][TEST][what].split() for run in self.runs.values()]
-        return np.mean(np.array(columns, float), axis=0) if what == "errors" else np.array(columns[0], int)
+        return np.mean(np.array(columns, float), axis=0) if what.startswith("errors") else np.array(columns[0], int)
 
     def interval(self):
         """Bounds of the 95 % interval of the WER, of the mean over the seeds if there are several."""
@@ -205,9 +205,16 @@ def wer(row):
 
 def with_lm(row):
     """The WER with a language model."""
-    scores = [run["wer_lm"][TEST] for run in row.runs.values() if run.get("wer_lm")]
-    bounds = (scores[0]["low"], scores[0]["high"]) if len(scores) == 1 else ()
-    return over_seeds([score["wer"] for score in scores], *bounds) if scores else ""
+    tested = Row(row.cell, row.scale, {seed: run for seed, run in row.runs.items() if run.get("wer_lm")})
+    scores, bounds = [run["wer_lm"][TEST] for run in tested.runs.values()], ()
+    if not scores:
+        return ""
+    if len(scores) == 1:
+        bounds = scores[0]["low"], scores[0]["high"]
+    elif all("errors_lm" in run["utterances"][TEST] for run in tested.runs.values()):
+        bounds = compare.interval(tested.counts("errors_lm"), tested.counts("words"), range(len(tested.counts("words"))))
+    part = f"; {len(scores)} of {len(row.runs)} seeds" if len(scores) < len(row.runs) else ""
+    return over_seeds([score["wer"] for score in scores], *bounds) + part
 
 
 def streaming(row):

@@ -54,6 +54,8 @@ def test(brain, path, cache, sets, folder):
         `Score.as_dict()` of each test split.
     description : dict
         Of the language model, its weights, and how they were chosen.
+    utterances : dict
+        List of Utterance of each test split.
     """
     evaluated = {row["wrd"] for data in (sets["dev"], *sets["test"].values()) for row in data.data.values()}
     arpa, description = find_arpa(path, cache, evaluated)
@@ -63,13 +65,13 @@ def test(brain, path, cache, sets, folder):
     weight, word_score, dev_wer = choose_weights(search, dev, references)
     description |= {"beam": BEAM, "beam_tokens": BEAM_TOKENS, "beam_threshold": BEAM_THRESHOLD}
     description |= {"weight": weight, "word_score": word_score, "dev_wer": round(dev_wer, 3), "dev_utterances": len(dev)}
-    scores = {}
+    scores, utterances = {}, {}
     for split, data in sets["test"].items():
         heard, references = log_probs(brain, data, split)
-        total, utterances = score(references, search.decode(heard, weight, word_score, f"{split} with LM"))
-        write_utterances(folder / f"utterances-{split}-lm.tsv", utterances)
+        total, utterances[split] = score(references, search.decode(heard, weight, word_score, f"{split} with LM"))
+        write_utterances(folder / f"utterances-{split}-lm.tsv", utterances[split])
         scores[split] = total.as_dict()
-    return scores, description
+    return scores, description, utterances
 
 
 def check(path):

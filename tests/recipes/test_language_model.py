@@ -211,6 +211,8 @@ def test_a_run_with_a_language_model(tree, tmp_path, capsys):
     lm, wer = summary["lm"], summary["wer_lm"]["test-c"]
     assert lm["words"] == 8 and lm["sentences_left_out"] == 2 and lm["ngrams"][0] == 5  # those of dev-b and test-c
     assert wer["words"] == summary["wer"]["test-c"]["words"] and lm["weight"] >= 0
+    errors = map(int, summary["utterances"]["test-c"]["errors_lm"].split())
+    assert sum(errors) == wer["substitutions"] + wer["insertions"] + wer["deletions"]
     lines = (run / "utterances-test-c-lm.tsv").read_text().splitlines()[1:]
     assert {word for line in lines for word in line.split("\t")[-1].split()} <= {"UTTERANCE", "WORD"}
     options["lm"] = str(next((tmp_path / "lm").iterdir()))

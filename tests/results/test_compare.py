@@ -114,6 +114,11 @@ def test_rows(measured):
         write(measured, "chunk-mask", seed, [4, 4, 4, 4 + seed])
         write(measured, "llsa-c3", seed, [2, 2, 2, 2 + seed])
     path = write(measured, "aa", 1, [1, 1, 1, 1], wer_lm={"test-clean": {"wer": 5.0, "low": 4.0, "high": 6.0}})
+    for seed in (1, 2):
+        errors = {"errors": f"4 4 4 {4 + seed}", "errors_lm": " ".join([str(seed)] * 4)}
+        utterances = {"speakers": "1 1 2 2", "words": "10 10 10 10", **errors}
+        score = {"test-clean": {"wer": 10.0 * seed, "low": 0.0, "high": 90.0}}
+        write(measured, "chunk-mask", seed, [4, 4, 4, 4 + seed], utterances={"test-clean": utterances}, wer_lm=score)
     write(measured, "shared-2", 1, [1, 1, 1, 1])
     ((sentence, lines),) = comparison.sections(measured)
     assert "trained on 1.5 h (a), FLAC" in sentence and "4 utterances of 2 speakers" in sentence
@@ -127,7 +132,9 @@ def test_rows(measured):
     assert re.fullmatch(r"25.0 \[.*\]; 3 seeds, 22.5 to 27.5", llsa["WER % [95 % interval]"])
     assert llsa["difference to the reference"] == "-20.0 [-20.0, -20.0]" and llsa["significant"] == "yes"
     assert llsa["streaming (texts that differ)"] == "25.0 (0 of 12)" and llsa["a step, AA = 1"] == "2.00"
-    assert row(measured, "chunk mask, 5 frames")["difference to the reference"] == "reference"
+    mask = row(measured, "chunk mask, 5 frames")
+    assert mask["difference to the reference"] == "reference"
+    assert mask["with LM"] == "15.0 [15.0, 15.0]; 2 seeds, 10.0 to 20.0; 2 of 3 seeds"
     assert row(measured, "SA, causal")["WER % [95 % interval]"] == "missing"
     path.unlink()
     assert row(measured, "AA")["WER % [95 % interval]"] == "missing" and row(measured, "AA")["runs"] == "missing: 1, 2, 3"
