@@ -53,7 +53,7 @@ def test_bad_input_names_what_is_wrong(tree, tmp_path, capsys):
         ({"weight_decay": "-1"}, "weight_decay"),
         ({"muon_lr": "0"}, "muon_lr=0 must be above 0, or null"),
         ({"muon_lr": "fast"}, "muon_lr=fast must be above 0, or null"),
-        ({"max_grad_norm": "null"}, "max_grad_norm=None must be a number"),
+        ({"weight_decay": "null"}, "weight_decay=None must be a number"),
         ({"num_workers": "-1"}, "num_workers"),
         ({"skip_bad": "maybe"}, "skip_bad=maybe must be True or False"),
         ({"precision": "fp16"}, "fp16 needs a GPU"),
