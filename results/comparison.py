@@ -47,11 +47,11 @@ class Row(NamedTuple):
         columns = [run["utterances"][TEST][what].split() for run in self.runs.values()]
         return np.mean(np.array(columns, float), axis=0) if what.startswith("errors") else np.array(columns[0], int)
 
-    def interval(self):
-        """Bounds of the 95 % interval of the WER, of the mean over the seeds if there are several."""
-        if len(self.runs) > 1 and self.counted:
-            return compare.interval(self.counts("errors"), self.counts("words"), range(len(self.counts("words"))))
-        (score, *more) = (run["wer"][TEST] for run in self.runs.values())
+    def interval(self, kind="wer", errors="errors"):
+        """Bounds of the 95 % interval of the WER, of the mean over the seeds if there are several and their counts are there."""
+        if len(self.runs) > 1 and self.counted and all(errors in run["utterances"][TEST] for run in self.runs.values()):
+            return compare.interval(self.counts(errors), self.counts("words"), range(len(self.counts("words"))))
+        (score, *more) = (run[kind][TEST] for run in self.runs.values())
         return (None, None) if more else (score["low"], score["high"])
 
 
@@ -206,15 +206,11 @@ def wer(row):
 def with_lm(row):
     """The WER with a language model."""
     tested = Row(row.cell, row.scale, {seed: run for seed, run in row.runs.items() if run.get("wer_lm")})
-    scores, bounds = [run["wer_lm"][TEST] for run in tested.runs.values()], ()
-    if not scores:
+    if not tested.runs:
         return ""
-    if len(scores) == 1:
-        bounds = scores[0]["low"], scores[0]["high"]
-    elif all("errors_lm" in run["utterances"][TEST] for run in tested.runs.values()):
-        bounds = compare.interval(tested.counts("errors_lm"), tested.counts("words"), range(len(tested.counts("words"))))
-    part = f"; {len(scores)} of {len(row.runs)} seeds" if len(scores) < len(row.runs) else ""
-    return over_seeds([score["wer"] for score in scores], *bounds) + part
+    wers = [run["wer_lm"][TEST]["wer"] for run in tested.runs.values()]
+    part = f"; {len(wers)} of {len(row.runs)} seeds" if len(wers) < len(row.runs) else ""
+    return over_seeds(wers, *tested.interval("wer_lm", "errors_lm")) + part
 
 
 def streaming(row):

@@ -30,6 +30,14 @@ def markdown(rows):
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
+def with_missing(rows, folder, names, column):
+    """A table of rows, and of one for each name that has no file in the folder, which says so in `column`."""
+    missing = [name for name in names if not (folder / f"{name}.json").exists()]
+    if not rows:
+        return f"Missing: {', '.join(missing)}."
+    return markdown(rows + [{**dict.fromkeys(rows[0], ""), "run": name, column: "missing"} for name in missing])
+
+
 def measured(folder=ROOT / "results" / "measured"):
     """One row for each test set of each run that is not in the comparison, by data, then by latency; then what is missing."""
     compared = {row.file(seed) for of_scale in rows(folder).values() for row in of_scale for seed in row.runs}
@@ -57,11 +65,7 @@ def measured(folder=ROOT / "results" / "measured"):
             }
             found.append((test, -(float("inf") if ms is None else ms), path.stem, row))
     found = [row for *_, row in sorted(found, key=lambda entry: entry[:3])]
-    missing = [name for name in OTHER_RUNS if not (folder / f"{name}.json").exists()]
-    if not found:
-        return f"Missing: {', '.join(missing)}."
-    empty = {**dict.fromkeys(found[0], ""), "WER % [95 % interval]": "missing"}
-    return markdown(found + [{**empty, "run": name} for name in missing])
+    return with_missing(found, folder, OTHER_RUNS, "WER % [95 % interval]")
 
 
 def comparison(folder=ROOT / "results" / "measured"):
@@ -134,10 +138,7 @@ def delays(folder=ROOT / "results" / "delays"):
                 "real-time factor, one core": ", ".join(f"{hop['real_time_factor']:.3f}" for hop in hops),
             }
         )
-    missing = [name for name in DELAYS if not (folder / f"{name}.json").exists()]
-    if not rows:
-        return f"Missing: {', '.join(missing)}."
-    return markdown(rows + [{**dict.fromkeys(rows[0], ""), "run": name, "median, p90, p99": "missing"} for name in missing])
+    return with_missing(rows, folder, DELAYS, "median, p90, p99")
 
 
 def speed(path=ROOT / "results" / "speed.json"):

@@ -140,8 +140,9 @@ class StageBrain(sb.Brain):
         norm = torch.nn.utils.clip_grad_norm_(self.modules.parameters(), self.max_grad_norm)
         if not self.scaler.is_enabled():  # which lowers its scale after such updates
             self.check_loss_isfinite(norm, "norm of the gradient")
+        whole = bool(torch.isfinite(norm))  # else the scaler would skip an optimiser whose own gradients are not, and no other
         for optimizer in self.optimizers_dict.values():
-            if torch.isfinite(norm):  # the scaler would skip an optimiser whose own gradients are not, and no other
+            if whole:
                 self.scaler.step(optimizer)
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
