@@ -30,7 +30,12 @@ setup(
         "lm": ["flashlight-text>=0.0.7; python_version < '3.13'"],  # with KenLM inside; no wheels for later Pythons
         "export": ["onnx>=1.20", "onnxscript>=0.7.2"],  # 0.7.1 cannot translate repeat_interleave
         "test": [
-            "pytest>=8", "matplotlib>=3.8", "praatio>=6.2,<7", "onnx>=1.20", "onnxscript>=0.7.2", "onnxruntime>=1.22",
+            "pytest>=8",
+            "matplotlib>=3.8",
+            "praatio>=6.2,<7",
+            "onnx>=1.20",
+            "onnxscript>=0.7.2",
+            "onnxruntime>=1.22",
             "flashlight-text>=0.0.7; python_version < '3.13'",
         ],
     },

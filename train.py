@@ -11,25 +11,25 @@ Run again, the same command goes on where it was stopped.
 import dataclasses
 import math
 import sys
-import warnings
 from pathlib import Path
 
-warnings.filterwarnings("ignore", category=FutureWarning)
-warnings.filterwarnings("ignore", category=UserWarning, module="speechbrain")
+import speechbrain as sb
+import torch
+from speech_attention.recognizer import Recognizer
+from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
 
-import speechbrain as sb  # noqa: E402
-import torch  # noqa: E402
-from speech_attention.recognizer import Recognizer  # noqa: E402
-from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main  # noqa: E402
-
-from recipes.errors import UserError  # noqa: E402
-from recipes.LibriSpeech import checkpoint, experiment, language_model, prepare, summary  # noqa: E402
-from recipes.LibriSpeech.data import TOKENS, dataset  # noqa: E402
-from recipes.LibriSpeech.download import download  # noqa: E402
-from recipes.LibriSpeech.embedded import embedded_corpus  # noqa: E402
-from recipes.LibriSpeech.evaluate import write_utterances  # noqa: E402
-from recipes.LibriSpeech.finetune import FinetuneBrain  # noqa: E402
-from recipes.LibriSpeech.pretrain import PretrainBrain, Pretraining  # noqa: E402
+from recipes import files, machine, text_table
+from recipes.command_line import UserError
+from recipes.LibriSpeech import experiment, summary
+from recipes.LibriSpeech.data import prepare
+from recipes.LibriSpeech.data.dataset import TOKENS, dataset
+from recipes.LibriSpeech.data.download import download
+from recipes.LibriSpeech.data.synthetic import embedded_corpus
+from recipes.LibriSpeech.decoding import beam_search
+from recipes.LibriSpeech.decoding.wer import write_utterances
+from recipes.LibriSpeech.training import checkpoint
+from recipes.LibriSpeech.training.finetune import FinetuneBrain
+from recipes.LibriSpeech.training.pretrain import PretrainBrain, Pretraining
 
 
 def main(arguments):
@@ -50,7 +50,7 @@ def run(path, run_opts, overrides, command):
     stage, hparams["command"] = hparams["stage"], command
     check_device(run_opts, hparams)
     if hparams["lm"] is not None:
-        language_model.check(hparams["lm"])
+        beam_search.check(hparams["lm"])
     if run_opts.debug:  # beside the real run; each one overwrites the last
         hparams["output_folder"] = hparams["output_folder"].with_name(hparams["output_folder"].name + "-debug")
         if stage in ("all", "pretrain"):
@@ -207,7 +207,7 @@ def test(brain, hparams, config, run_opts, sets, manifests):
             write_utterances(folder / f"utterances-{split}-streaming.tsv", utterances)
     wer_lm, lm, with_lm = None, None, {}
     if hparams["lm"] is not None:
-        wer_lm, lm, with_lm = language_model.test(brain, hparams["lm"], hparams["lm_folder"], sets, folder)
+        wer_lm, lm, with_lm = beam_search.test(brain, hparams["lm"], hparams["lm_folder"], sets, folder)
     result = {
         "experiment": hparams["name"],
         **{key: config[key]["class"].rpartition(".")[2] for key in ("attention", "block", "objective")},
@@ -223,7 +223,7 @@ def test(brain, hparams, config, run_opts, sets, manifests):
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "speed": {"test_real_time_factor": seconds / audio_seconds, "device": str(brain.device)},
         "memory": {
-            "peak_mib": summary.peak_memory_mib(brain.device),
+            "peak_mib": machine.peak_memory_mib(brain.device),
             "state_bytes": Recognizer(model, TOKENS).state_bytes if streams else None,
         },
         "log": {name: summary.stage_log(folder / name) for name in ("pretrain", "finetune")},
@@ -238,10 +238,10 @@ def test(brain, hparams, config, run_opts, sets, manifests):
         "command": hparams["command"],
         "config": experiment.identity(config),
         "config_hash": summary.config_hash(experiment.identity(config)),
-        "environment": summary.environment(),
+        "environment": machine.environment(),
     }
-    summary.write_json(folder / "summary.json", result)
-    print("\n" + summary.table(summary.summary_rows(result)))
+    files.write_json(folder / "summary.json", result)
+    print("\n" + text_table.table(summary.summary_rows(result)))
     print(f"\nsummary: {folder / 'summary.json'}")
 
 

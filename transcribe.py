@@ -20,18 +20,14 @@ import json
 import os
 import sys
 import time
-import warnings
 
-warnings.filterwarnings("ignore", category=FutureWarning)
-warnings.filterwarnings("ignore", category=UserWarning, module="speechbrain")
+import torch
+from speech_attention.front_end import SAMPLE_RATE
+from speech_attention.recognizer import Output
 
-import torch  # noqa: E402
-from speech_attention.front_end import SAMPLE_RATE  # noqa: E402
-from speech_attention.recognizer import Output  # noqa: E402
-
-from recipes.errors import Parser, UserError  # noqa: E402
-from recipes.LibriSpeech import trained  # noqa: E402
-from recipes.LibriSpeech.audio import AudioFile, Microphone, Resampler  # noqa: E402
+from recipes.command_line import Parser, UserError
+from recipes.LibriSpeech.inference import loading
+from recipes.LibriSpeech.inference.audio import AudioFile, Microphone, Resampler
 
 LONGEST_HOP_MS = 10_000
 TOLERATED = 0.1
@@ -75,7 +71,7 @@ def parse(arguments):
 
 def run(options):
     """Transcribe all inputs, up to `batch` side by side; 2 if any of them was bad, otherwise 0."""
-    system = trained.load(options.experiment)
+    system = loading.load(options.experiment)
     if options.microphone is not None and not system.streams:
         raise UserError("the attention of this experiment has no streaming form: it cannot listen to a microphone")
     recognizer = system.recognizer() if system.streams else Offline(system)

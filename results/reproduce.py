@@ -1,9 +1,9 @@
 """Trains and tests every experiment of the tables that has no result yet, then makes tables and figures anew.
 
-    python results/reproduce.py --data_folder /path/to/LibriSpeech --scale cpu --jobs 2 --budget_minutes 60
-    python results/reproduce.py --tables                    # tables and figures only, from the files
+    python -m results.reproduce --data_folder /path/to/LibriSpeech --scale cpu --jobs 2 --budget_minutes 60
+    python -m results.reproduce --tables                    # tables and figures only, from the files
 
-An experiment of results/cells.py is, for each seed, one start of train.py in results/runs/<name>-<scale>-librispeech-seed<seed>.
+An experiment of results/experiments.py is, for each seed, one start of train.py in results/runs/<its name>-seed<seed>.
 Its summary becomes results/measured/<the same name>.json, and that file is what makes it finished. Stopped in any way, by
 Ctrl-C, SIGKILL or the end of the budget, the same command goes on: what is finished stays, what was in progress continues
 from its last checkpoint. results/PROTOCOL.md says how the experiments are compared. The figures need matplotlib (`pip install
@@ -14,44 +14,42 @@ import json
 import os
 import sys
 import time
-import warnings
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-warnings.filterwarnings("ignore", category=FutureWarning)
-warnings.filterwarnings("ignore", category=UserWarning, module="speechbrain")
+import torch
+from ruamel.yaml.error import YAMLError
+from tqdm import tqdm
 
-import torch  # noqa: E402
-from ruamel.yaml.error import YAMLError  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-from recipes.errors import Parser, UserError  # noqa: E402
-from recipes.LibriSpeech import language_model, prepare  # noqa: E402
-from results import tables  # noqa: E402
-from results.cells import SCALES  # noqa: E402
-from results.plan import ROOT, plan, unfinished  # noqa: E402
-from results.trainer import Trainer, sigterm_as_ctrl_c  # noqa: E402
+from recipes.command_line import Parser, UserError
+from recipes.LibriSpeech.data import prepare
+from recipes.LibriSpeech.decoding import beam_search
+from results import pages
+from results.comparison.runs import ROOT, plan, unfinished
+from results.comparison.training_process import Trainer, sigterm_as_ctrl_c
+from results.experiments import SCALES
 
 POLL_SECONDS = 0.5
 
 
 def draw_figures(folder=ROOT / "results"):
-    """Draw anew each figure of results/ that a file there is enough for (those of analyses/ show utterances, too)."""
-    from results import comparison_figures, depth, speed_figure, wer_delay  # these need matplotlib
+    """Draw anew each figure of results/ that a file there is enough for (those of attention/ show utterances, too)."""
+    from results.comparison import figures
+    from results.latency import depth, wer_delay
+    from results.speed import figure
 
-    comparison_figures.write(folder)
-    for name, draw in (("speed", speed_figure.draw), ("depth", depth.draw)):
+    figures.write(folder)
+    for name, draw in (("speed/speed", figure.draw), ("latency/depth", depth.draw)):
         path = folder / f"{name}.json"
         if path.exists():
             draw(json.loads(path.read_text()), path.with_suffix(".png"))
-    if any((folder / "delays").glob("*.json")):
-        wer_delay.draw(*wer_delay.points(folder), folder / "wer_delay.png")
+    if any((folder / "latency" / "delays").glob("*.json")):
+        wer_delay.draw(*wer_delay.points(folder), folder / "latency" / "wer_delay.png")
 
 
 def regenerate():
     """Figures, and README's tables, which show them; where files do not fit together a line says so. Whether all are made."""
     made = True
-    for make, what in ((draw_figures, "figures"), (tables.write, "tables")):
+    for make, what in ((draw_figures, "figures"), (pages.write, "tables")):
         try:
             make()
         except ImportError as error:
@@ -139,7 +137,7 @@ def data_settings(options):
     if not train:
         raise UserError(f"{options.data_folder} has neither train-clean-5 nor train-clean-100: give --train_splits")
     if options.lm is not None:
-        language_model.check(options.lm)
+        beam_search.check(options.lm)
     common = {
         "data_folder": str(Path(options.data_folder).absolute()),
         "train_splits": train,
@@ -200,8 +198,8 @@ def main(arguments):
     parser.add_argument("--tables", action="store_true", help="only make tables and figures anew")
     parser.add_argument("--data_folder", metavar="FOLDER", help="a LibriSpeech tree")
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="default: %(default)s")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="of results/cells.py; default: all")
-    parser.add_argument("--seeds", type=int, metavar="N", help="for each experiment; default: as results/cells.py says")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="of results/experiments.py; default: all")
+    parser.add_argument("--seeds", type=int, metavar="N", help="for each experiment; default: as results/experiments.py says")
     parser.add_argument("--budget_minutes", type=float, metavar="N", help="stop then; the same command goes on")
     parser.add_argument("--jobs", type=int, metavar="N", help="runs at a time, which share the cores; default: one a device")
     parser.add_argument("--train_splits", nargs="+", metavar="SPLIT", help="default: train-clean-5, train-clean-100, if there")

@@ -64,9 +64,7 @@ class LLSA(Attention):
         if state is None:  # nothing before
             state = self.initial_state(batch)
         local = {"v": v, "valid": valid, **dict(zip("k", queries[1:]))}
-        history = {
-            name: torch.cat([state[name].to(t.dtype), t[:, :, :chunk].flatten(1, 2)], dim=1) for name, t in local.items()
-        }
+        history = {name: torch.cat([state[name].to(t.dtype), t[:, :, :chunk].flatten(1, 2)], dim=1) for name, t in local.items()}
         block = min(groups, max(1, QUERIES // frames))  # groups that share one stretch of keys
         blocks = -(-groups // block)
 

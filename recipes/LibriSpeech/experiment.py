@@ -16,9 +16,9 @@ import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from speechbrain.utils.distributed import if_main_process
 
-from recipes.errors import UserError
-
-from .summary import config_hash, write_json
+from recipes.command_line import UserError
+from recipes.files import write_json
+from recipes.LibriSpeech.summary import config_hash
 
 HPARAMS = Path(__file__).parents[2] / "hparams"
 INCIDENTAL = {"output_folder", "data_folder", "embedded_folder", "stage", "download", "num_workers", "ckpt_interval_minutes"}

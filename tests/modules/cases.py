@@ -54,9 +54,7 @@ ATTENTIONS = {
     "LLSA": Case(LLSA, WINDOW, once=2),
     "LLSA-chunk3": Case(LLSA, {**WINDOW, "chunk": 3}, once=2, chunk=3),
     "LLSA-revisions": Case(LLSA, {"left_context": 5, "lookahead": 4, "revisions": [0, 2, 4]}, once=4),
-    "LLSA-chunk2-revisions": Case(
-        LLSA, {"left_context": 7, "lookahead": 4, "chunk": 2, "revisions": [0, 1, 4]}, once=4, chunk=2
-    ),
+    "LLSA-chunk2-revisions": Case(LLSA, {"left_context": 7, "lookahead": 4, "chunk": 2, "revisions": [0, 1, 4]}, once=4, chunk=2),
     "Summary": Case(SummaryMixing, {"norm": True}, each=math.inf),
     "Summary-chunk3": Case(SummaryMixing, {"chunk": 3}, chunk=3),
     "Summary-cumulative": Case(SummaryMixing, {"chunk": 1}),

@@ -1,6 +1,5 @@
 """Every attention in every block is what it is defined to be: the plain loop, and what it must equal."""
 
-
 import pytest
 import torch
 from cases import (

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from recipes import files, machine, text_table
 from recipes.LibriSpeech import summary
 
 SUMMARY = {
@@ -50,7 +51,7 @@ def test_hash_refuses_objects():
 
 
 def test_environment_is_json_and_true():
-    found = summary.environment()
+    found = machine.environment()
     assert json.loads(json.dumps(found)) == found
     assert set(found["versions"]) == {"python", "torch", "torchaudio", "speechbrain", "hyperpyyaml", "jiwer"}
     assert torch.__version__.startswith(found["versions"]["torch"])
@@ -76,19 +77,19 @@ def checkout(tmp_path, monkeypatch):
     git("init")
     git("add", ".")
     git("commit", "-m", "first")
-    monkeypatch.setattr(summary, "__file__", str(module))
+    monkeypatch.setattr(machine, "__file__", str(module))
     return git, module
 
 
 def test_environment_names_the_commit(checkout):
     git, module = checkout
     commit = git("rev-parse", "HEAD")
-    assert summary.environment()["git"] == {"commit": commit, "dirty": False}
+    assert machine.environment()["git"] == {"commit": commit, "dirty": False}
     module.write_text("second\n")
-    assert summary.environment()["git"] == {"commit": commit, "dirty": True}
+    assert machine.environment()["git"] == {"commit": commit, "dirty": True}
     git("checkout", ".")
     (module.parent / "new_attention.py").write_text("untracked code counts\n")
-    assert summary.environment()["git"] == {"commit": commit, "dirty": True}
+    assert machine.environment()["git"] == {"commit": commit, "dirty": True}
 
 
 def test_no_commit_for_code_that_is_merely_inside_a_checkout(checkout, monkeypatch):
@@ -97,8 +98,8 @@ def test_no_commit_for_code_that_is_merely_inside_a_checkout(checkout, monkeypat
     installed = module.parent / "site-packages" / "summary.py"
     installed.parent.mkdir()
     installed.write_text("installed\n")
-    monkeypatch.setattr(summary, "__file__", str(installed))
-    assert summary.environment()["git"] is None
+    monkeypatch.setattr(machine, "__file__", str(installed))
+    assert machine.environment()["git"] is None
 
 
 def test_peak_memory_is_what_this_process_held_at_most():
@@ -117,7 +118,7 @@ print(module.peak_memory_mib())
 """
     child = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert 100 <= float(child.stdout) < 300
-    assert summary.peak_memory_mib() >= large.numel() / 2**20
+    assert machine.peak_memory_mib() >= large.numel() / 2**20
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -126,12 +127,12 @@ def test_peak_memory_of_a_cuda_device():
     before = torch.cuda.memory_allocated() / 2**20
     held = torch.empty(10, 2**20, dtype=torch.uint8, device="cuda")
     del held
-    assert summary.peak_memory_mib("cuda") == before + 10
+    assert machine.peak_memory_mib("cuda") == before + 10
 
 
 def test_json_round_trip(tmp_path):
     path = tmp_path / "summary.json"
-    summary.write_json(path, SUMMARY)
+    files.write_json(path, SUMMARY)
     text = path.read_text()
     assert json.loads(text) == SUMMARY
     assert text.endswith("}\n") and '\n  "attention": "LLSA"' in text
@@ -141,9 +142,9 @@ def test_json_round_trip(tmp_path):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [{"wer": float("nan")}]])
 def test_json_refuses_what_is_no_number(tmp_path, value):
     path = tmp_path / "summary.json"
-    summary.write_json(path, {"wer": 5.84})
+    files.write_json(path, {"wer": 5.84})
     with pytest.raises(ValueError):
-        summary.write_json(path, {"wer": value})
+        files.write_json(path, {"wer": value})
     assert json.loads(path.read_text()) == {"wer": 5.84}
     assert os.listdir(tmp_path) == ["summary.json"]
 
@@ -151,16 +152,16 @@ def test_json_refuses_what_is_no_number(tmp_path, value):
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path):
     """The last character has no encoding: the write fails when the file is already open."""
     path = tmp_path / "utterances.tsv"
-    summary.write_text(path, "old\n")
+    files.write_text(path, "old\n")
     with pytest.raises(UnicodeEncodeError):
-        summary.write_text(path, "new " * 100000 + "\ud800")
+        files.write_text(path, "new " * 100000 + "\ud800")
     assert path.read_text() == "old\n"
     assert os.listdir(tmp_path) == ["utterances.tsv"]
 
 
 def test_a_failed_rename_leaves_the_old_file_alone(tmp_path, monkeypatch):
     path = tmp_path / "summary.json"
-    summary.write_json(path, {"wer": 1})
+    files.write_json(path, {"wer": 1})
 
     def crash(source, target):
         assert json.loads(open(source).read()) == {"wer": 2}  # complete before it takes the place of the old one
@@ -168,7 +169,7 @@ def test_a_failed_rename_leaves_the_old_file_alone(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", crash)
     with pytest.raises(OSError, match="crash"):
-        summary.write_json(path, {"wer": 2})
+        files.write_json(path, {"wer": 2})
     assert json.loads(path.read_text()) == {"wer": 1}
     assert os.listdir(tmp_path) == ["summary.json"]
 
@@ -213,7 +214,7 @@ def test_table_aligns_numbers_right_and_text_left():
         {"attention": "summary mixing", "latency (ms)": "utterance", "layers": 12, "WER (%)": None},
         {"attention": "LLSA", "latency (ms)": 160.0, "layers": 4, "WER (%)": 5.844},
     ]
-    assert summary.table(rows).splitlines() == [
+    assert text_table.table(rows).splitlines() == [
         "attention       latency (ms)  layers  WER (%)",
         "summary mixing     utterance      12        -",
         "LLSA                  160.00       4     5.84",
@@ -221,6 +222,6 @@ def test_table_aligns_numbers_right_and_text_left():
 
 
 def test_table_of_nothing_and_of_unequal_rows():
-    assert summary.table([]) == ""
+    assert text_table.table([]) == ""
     with pytest.raises(ValueError, match="same columns"):
-        summary.table([{"a": 1}, {"b": 1}])
+        text_table.table([{"a": 1}, {"b": 1}])

@@ -1,0 +1,1 @@
+"""LibriSpeech: data, training, decoding and inference of one experiment."""

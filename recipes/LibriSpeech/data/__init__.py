@@ -1,0 +1,1 @@
+"""From a LibriSpeech tree, or a synthetic corpus, to data sets and batches."""

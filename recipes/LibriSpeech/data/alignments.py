@@ -1,0 +1,125 @@
+"""When the words of an utterance end: by a TextGrid, or by the system's own CTC.
+
+A TextGrid says when the word was spoken. CTC only says in which frame the system writes the last letter on its best path
+through the reference, which is often before or after the sound.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from speech_attention.front_end import SAMPLE_RATE
+from torchaudio.functional import forced_align, merge_tokens
+
+from recipes.command_line import UserError
+from recipes.LibriSpeech.data.dataset import TOKENS, encode
+
+UNKNOWN = "<UNK>"  # the label that aligners give to a word that is not in their dictionary
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A labelled stretch of an utterance, in samples from its start."""
+
+    label: str
+    start: int
+    end: int
+
+
+def find_textgrids(folder):
+    """The TextGrids in a folder and the folders below it: a dict from utterance id to path."""
+    if not Path(folder).is_dir():
+        raise UserError(f"no folder {folder}: give the one that holds <utterance id>.TextGrid, at any depth")
+    found = {path.stem: path for path in sorted(Path(folder).rglob("*.TextGrid"))}
+    if not found:
+        raise UserError(f"{folder} holds no file <utterance id>.TextGrid, at any depth")
+    return found
+
+
+def read_tier(path, tier):
+    """The intervals of one tier of a TextGrid, without the empty ones.
+
+    Arguments
+    ---------
+    path : str or Path
+    tier : str
+        E.g. "words" or "phones".
+
+    Returns
+    -------
+    list of Interval
+
+    Raises
+    ------
+    UserError
+        If the file is not a TextGrid, or does not have that tier of intervals.
+    """
+    try:
+        from praatio import textgrid
+    except ImportError as error:
+        raise UserError("to read TextGrids install praatio: pip install -e '.[alignments]'") from error
+    try:
+        grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False)
+        entries = grid.getTier(tier).entries if tier in grid.tierNames else None
+        if entries is not None:
+            return [Interval(e.label, round(e.start * SAMPLE_RATE), round(e.end * SAMPLE_RATE)) for e in entries]
+    except Exception as error:  # whatever a damaged file makes its parser stumble over
+        raise UserError(f"cannot read {path} as a TextGrid with the intervals of a tier {tier}") from error
+    raise UserError(f"{path} has no tier {tier}: there are {', '.join(grid.tierNames) or 'none'}")
+
+
+def spoken_ends(path, words):
+    """Where each word of an utterance ends, by its TextGrid.
+
+    Arguments
+    ---------
+    path : str or Path
+        A TextGrid with the tier "words".
+    words : list of str
+        The transcript.
+
+    Returns
+    -------
+    list of int or None
+        Samples. None where the TextGrid has other words than the transcript (`<unk>` may be any).
+    """
+    intervals = read_tier(path, "words")
+    labels = [interval.label.upper() for interval in intervals]
+    if len(labels) != len(words) or any(label not in (word, UNKNOWN) for label, word in zip(labels, words)):
+        return None
+    return [interval.end for interval in intervals]
+
+
+def ctc_ends(log_probs, words, hop):
+    """Where each word ends on the best CTC path through the transcript: after the last frame of its last letter.
+
+    Arguments
+    ---------
+    log_probs : torch.Tensor
+        (frames, tokens), of the whole utterance.
+    words : list of str
+        The transcript.
+    hop : int
+        Samples of a frame.
+
+    Returns
+    -------
+    list of int or None
+        Samples. None where the transcript has more tokens than there are frames for.
+
+    Example
+    -------
+    >>> import torch
+    >>> path = [0, 3, 3, 0, 4, 1, 0, 5, 5, 0]  # A B, a space, C; token 0 is the blank
+    >>> log_probs = torch.nn.functional.one_hot(torch.tensor(path), len(TOKENS)).float().log_softmax(dim=-1)
+    >>> ctc_ends(log_probs, ["AB", "C"], hop=640)
+    [3200, 5760]
+    >>> ctc_ends(log_probs, ["AAAAAA"], hop=640)  # needs five blanks between them
+    """
+    targets = encode(" ".join(words))
+    repetitions = int((targets[1:] == targets[:-1]).sum())
+    if len(log_probs) < len(targets) + repetitions:
+        return None
+    path, scores = forced_align(log_probs[None].float(), targets[None], blank=0)
+    spans = merge_tokens(path[0], scores[0])
+    space = TOKENS.index(" ")
+    return [span.end * hop for span, after in zip(spans, [*targets[1:].tolist(), space]) if after == space]

@@ -1,0 +1,1 @@
+"""From CTC outputs to words and word error rates."""

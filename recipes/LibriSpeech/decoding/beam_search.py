@@ -1,0 +1,247 @@
+"""A second column of word error rates: CTC beam search with a word n-gram.
+
+Of all sentences of words that the n-gram knows, the search looks for the one with the highest
+
+    ln p(sentence | audio) + weight * log10 p(sentence) + word_score * words
+
+The two weights are those with the lowest word error rate on the dev set. The search is flashlight's, through torchaudio, the
+n-gram is read by KenLM. The n-gram is an ARPA file, or estimated from a text (see `ngram`), without the sentences that it
+is tested on.
+"""
+
+import gzip
+import hashlib
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from recipes.command_line import UserError
+from recipes.files import write_bytes
+from recipes.LibriSpeech.data.dataset import TOKENS, spread
+from recipes.LibriSpeech.decoding import ngram
+from recipes.LibriSpeech.decoding.wer import score, write_utterances
+
+ORDER = 4
+BEAM, BEAM_TOKENS, BEAM_THRESHOLD = 200, 10, 20.0
+"""Of the search: sentences kept after each frame, tokens tried for each, and how far below the best one it may be."""
+START, STEPS = (2.0, 0.0), (0.5, 1.0)
+"""Of the search for the two weights."""
+DEV_UTTERANCES = 200
+"""That the weights are chosen on, at most."""
+
+
+def test(brain, path, cache, sets, folder):
+    """Word error rates of a test with a language model. Call it after `brain.test`, whose checkpoint it uses.
+
+    Arguments
+    ---------
+    brain : FinetuneBrain
+    path : str or Path
+        A text or an ARPA file, plain or gzipped.
+    cache : str or Path
+        Folder for the n-gram that is estimated from a text.
+    sets : dict
+        `dev`, a DynamicItemDataset, and `test`, one for each split.
+    folder : Path
+        Where the utterances of each test split are written.
+
+    Returns
+    -------
+    scores : dict
+        `Score.as_dict()` of each test split.
+    description : dict
+        Of the language model, its weights, and how they were chosen.
+    utterances : dict
+        List of Utterance of each test split.
+    """
+    evaluated = {row["wrd"] for data in (sets["dev"], *sets["test"].values()) for row in data.data.values()}
+    arpa, description = find_arpa(path, cache, evaluated)
+    search = BeamSearch(arpa)
+    some = set(spread(sets["dev"].data_ids, DEV_UTTERANCES))
+    dev, references = log_probs(brain, sets["dev"].filtered_sorted(key_test={"id": some.__contains__}), "dev")
+    weight, word_score, dev_wer = choose_weights(search, dev, references)
+    description |= {"beam": BEAM, "beam_tokens": BEAM_TOKENS, "beam_threshold": BEAM_THRESHOLD}
+    description |= {"weight": weight, "word_score": word_score, "dev_wer": round(dev_wer, 3), "dev_utterances": len(dev)}
+    scores, utterances = {}, {}
+    for split, data in sets["test"].items():
+        heard, references = log_probs(brain, data, split)
+        total, utterances[split] = score(references, search.decode(heard, weight, word_score, f"{split} with LM"))
+        write_utterances(folder / f"utterances-{split}-lm.tsv", utterances[split])
+        scores[split] = total.as_dict()
+    return scores, description, utterances
+
+
+def check(path):
+    """Refuse a language model that cannot be used, as far as a glance shows it: no such file, nothing to search with."""
+    if not Path(str(path)).is_file():
+        raise UserError(f"lm={path} is not a file: give a text or an ARPA file, plain or gzipped")
+    try:
+        import flashlight.lib.text.decoder.kenlm  # noqa: F401
+    except ImportError as error:
+        raise UserError("a language model needs flashlight-text: pip install -e '.[lm]' (Python 3.10 to 3.12)") from error
+
+
+def find_arpa(path, cache, leave_out=frozenset(), order=ORDER):
+    """The ARPA file of a language model: `path` itself, or one estimated from it unless that is done.
+
+    Arguments
+    ---------
+    path : str or Path
+        An ARPA file or a text, plain or gzipped.
+    cache : str or Path
+        Folder for what is estimated.
+    leave_out : set of str
+        Sentences of the text that are not to be learned from.
+    order : int
+        Of an n-gram that is estimated.
+
+    Returns
+    -------
+    arpa : Path
+    description : dict
+        For the summary: the file and its hash, the order and the number of n-grams of each; of a text also its words,
+        and how many sentences were left out.
+    """
+    check(path)
+    path = Path(path)
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    description = {"file": path.name, "sha256": digest.hexdigest()}
+    if not is_arpa(path):
+        words, stream, left_out = ngram.read_text(path, leave_out)
+        marks = 2 * int((stream == ngram.BEGIN).sum())
+        description |= {"words": len(stream) - marks, "sentences_left_out": left_out}
+        path = Path(cache) / f"{ngram.fingerprint(words, stream, order)}-{order}gram.arpa.gz"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            orders = ngram.count(words, stream, order)
+            ngram.estimate(orders)
+            write_bytes(path, gzip.compress(ngram.arpa(words, orders).encode(), compresslevel=1))
+    counts, _ = read_head(path)
+    return path, {**description, "order": len(counts), "ngrams": counts}
+
+
+def is_arpa(path):
+    """Whether the first line that is not empty is that of an ARPA file."""
+    with ngram.open_text(path) as lines:
+        return next((line.strip() for line in lines if line.strip()), "") == "\\data\\"
+
+
+def read_head(path):
+    """How many n-grams of each order an ARPA file has, and its words without the marks."""
+    counts, words = [], []
+    with ngram.open_text(path) as lines:
+        try:
+            for line in lines:
+                if line.startswith("ngram "):
+                    counts.append(int(line.partition("=")[2]))
+                elif line.strip() == "\\1-grams:":
+                    break
+            for line in lines:
+                if not line.strip():
+                    break
+                words.append(line.split()[1])
+        except (ValueError, IndexError) as error:
+            raise UserError(f"{path} is a damaged ARPA file, in the line {line.strip()[:80]!r}") from error
+    return counts, [word for word in words if word not in ngram.MARKS]
+
+
+class BeamSearch:
+    """CTC beam search over the words of a language model that can be written in `TOKENS`, in capitals.
+
+    Arguments
+    ---------
+    arpa : str or Path
+        An ARPA file, plain or gzipped.
+    """
+
+    def __init__(self, arpa):
+        from flashlight.lib.text.decoder.kenlm import KenLM
+        from flashlight.lib.text.dictionary import Dictionary
+
+        space, letters = TOKENS[1], set(TOKENS[2:])
+        words = [word for word in read_head(arpa)[1] if set(word.upper()) <= letters]
+        if not words:
+            raise UserError(f"{arpa} has no word that can be written in the letters A to Z and the apostrophe")
+        self.spellings = {word: [[*word.upper(), space]] for word in words}
+        self.words, self.tokens = Dictionary(["<unk>", *words]), Dictionary(list(TOKENS))
+        try:
+            self.lm = KenLM(str(arpa), self.words)
+        except RuntimeError as error:
+            raise UserError(f"{arpa} is not an ARPA file that KenLM reads: {str(error).splitlines()[-1]}") from error
+
+    def decode(self, log_probs, weight, word_score, description=None):
+        """The best words of each utterance.
+
+        Arguments
+        ---------
+        log_probs : dict
+            From utterance id to log-probabilities, (frames, tokens).
+        weight, word_score : float
+        description : str or None
+            Of a progress bar; None: no bar.
+
+        Returns
+        -------
+        dict
+            From utterance id to the list of words.
+        """
+        from flashlight.lib.text.decoder import CriterionType, LexiconDecoderOptions
+        from torchaudio.models.decoder import CTCDecoder
+
+        options = LexiconDecoderOptions(
+            beam_size=BEAM, beam_size_token=BEAM_TOKENS, beam_threshold=BEAM_THRESHOLD, lm_weight=weight, word_score=word_score,
+            unk_score=float("-inf"), sil_score=0.0, log_add=True, criterion_type=CriterionType.CTC,
+        )  # fmt: skip
+        blank, space = TOKENS[:2]
+        decoder = CTCDecoder(1, self.spellings, self.words, self.tokens, self.lm, options, blank, space, "<unk>")
+        last = torch.full((1, len(TOKENS)), -1e4)  # a space, which ends the last word
+        last[0, 1] = 0.0
+        found = {}
+        for name, frames in tqdm(log_probs.items(), desc=description, disable=None if description else True, leave=False):
+            best = decoder(torch.cat([frames, last])[None])[0]
+            found[name] = [word.upper() for word in best[0].words] if best else []
+        return found
+
+
+def log_probs(brain, data, description):
+    """What the model hears in a set: log-probabilities (frames, tokens) on the CPU, and words, of each utterance by its id."""
+    model = brain.checkpointer.recoverables["model"]  # itself: only the main process is here
+    heard, references = {}, {}
+    for batch in tqdm(brain.eval_loader(data), desc=f"{description} log-probabilities", disable=None, leave=False):
+        samples, lengths = brain.audio(batch)
+        with torch.inference_mode(), brain.evaluation_ctx:
+            rows, frames = model(samples, lengths)
+        heard |= {name: row[:n].to("cpu", torch.float32, copy=True) for name, row, n in zip(batch.id, rows, frames.tolist())}
+        references |= {name: text.split() for name, text in zip(batch.id, batch.words)}
+    return heard, references
+
+
+def choose_weights(search, log_probs, references):
+    """The weights with the lowest word error rate on a set: from `START` to the best neighbour, until none is better.
+
+    Arguments
+    ---------
+    search : BeamSearch
+    log_probs, references : dict
+        As the function `log_probs` returns them.
+
+    Returns
+    -------
+    weight, word_score, wer : float
+        Of equally good pairs the one that was tried first.
+    """
+    found, best = {}, None
+    with tqdm(desc="weights of the language model", unit=" pairs", disable=None, leave=False) as bar:
+        while best is None or best != min(found, key=found.get):
+            best = min(found, key=found.get, default=START)
+            for a, b in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)):
+                pair = best[0] + a * STEPS[0], best[1] + b * STEPS[1]
+                if pair[0] >= 0 and pair not in found:
+                    words = search.decode(log_probs, *pair)
+                    found[pair] = score(references, words, resamples=1)[0].wer
+                    bar.update()
+    return *best, found[best]

@@ -1,0 +1,211 @@
+"""A word n-gram with interpolated modified Kneser-Ney smoothing, estimated from text and written as an ARPA file.
+
+Of the n-gram h w, with h its history and h' that history without its first word,
+
+    p(w | h) = (a(h w) - D(a(h w))) / sum_x a(h x) + g(h) p(w | h')        g(h) = sum_x D(a(h x)) / sum_x a(h x)
+
+where a is how often the n-gram occurs if it is of the highest order or begins a sentence, otherwise how many different words
+come before it; below the words lies a uniform distribution over them, `</s>` and `<unk>`. An n-gram that was not seen has
+p(w | h) = g(h) p(w | h'), and g = 1 after a history that was not. The discounts D of 1, 2, and 3 or more come from how many
+n-grams have a = 1, 2, 3, 4 (Chen and Goodman, An empirical study of smoothing techniques for language modeling, TR-10-98,
+Harvard, 1998). The sentence marks are as in Heafield et al., Scalable modified Kneser-Ney language model estimation, ACL 2013.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import re
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from recipes.command_line import UserError
+
+MARKS = ("<unk>", "<s>", "</s>")
+UNK, BEGIN, END = range(3)
+UTTERANCE_ID = re.compile(r"^\d+-\d+-\d+(?=\s)")
+"""Before a transcript in LibriSpeech's own files."""
+MOST_WORDS = 12_000_000
+"""All of LibriSpeech's transcripts and their marks; estimating takes about 500 bytes of memory for each."""
+FALLBACK = (0.0, 0.5, 1.0, 1.5)
+"""Discounts where a text is too small to estimate them, those of Heafield's lmplz."""
+
+
+@dataclass
+class Order:
+    """The different n-grams of one length, sorted. An n-gram is known by its number in its order.
+
+    Arguments
+    ---------
+    prefix, suffix : numpy.ndarray
+        The n-gram without its last word and without its first: numbers in the order below, (ngrams,).
+    word : numpy.ndarray
+        Its last word, (ngrams,).
+    count : numpy.ndarray
+        How often it occurs, (ngrams,).
+    probability, backoff : numpy.ndarray or None
+        p(word | prefix), and g of the n-gram as a history, (ngrams,).
+    """
+
+    prefix: np.ndarray
+    suffix: np.ndarray
+    word: np.ndarray
+    count: np.ndarray
+    probability: np.ndarray | None = None
+    backoff: np.ndarray | None = None
+
+
+@contextlib.contextmanager
+def open_text(path):
+    """The lines of a text file, plain or gzipped; damage is a `UserError`."""
+    try:
+        with open(path, "rb") as file:
+            zipped = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rt", encoding="utf-8") if zipped else open(path, encoding="utf-8") as lines:
+            yield lines
+    except (UnicodeDecodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path} is no text, or damaged: {error}") from error
+
+
+def read_text(path, leave_out=frozenset()):
+    """The words of a text, one sentence a line, in capitals; LibriSpeech's utterance ids are not words.
+
+    Arguments
+    ---------
+    path : str or Path
+        Plain or gzipped.
+    leave_out : set of str
+        Sentences that are not to be learned from.
+
+    Returns
+    -------
+    words : list of str
+        The three marks, then each different word.
+    stream : numpy.ndarray
+        The text as numbers of words: <s>, a sentence, </s>, <s>, ...
+    left_out : int
+        How many of its sentences were in `leave_out`.
+    """
+    numbers, stream, left_out = {mark: number for number, mark in enumerate(MARKS)}, [], 0
+    with open_text(path) as lines:
+        for line in tqdm(lines, desc="reading the text", unit=" lines", disable=None, leave=False):
+            sentence = UTTERANCE_ID.sub("", line).upper().split()
+            if " ".join(sentence) in leave_out:
+                left_out += 1
+            elif sentence:
+                stream += [BEGIN, *(numbers.setdefault(word, len(numbers)) for word in sentence), END]
+            if len(stream) > MOST_WORDS:
+                raise UserError(
+                    f"{path} has more than {MOST_WORDS} words: estimate its n-gram with KenLM's lmplz and give the ARPA file"
+                )
+    if not stream:
+        raise UserError(f"{path} has no words to estimate an n-gram from: one sentence a line")
+    return list(numbers), np.array(stream, dtype=np.int64), left_out
+
+
+def fingerprint(words, stream, order):
+    """Hash of everything that an estimated n-gram depends on: 16 hexadecimal digits."""
+    digest = hashlib.sha256(f"{order} {' '.join(words)}".encode())
+    digest.update(stream.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def count(words, stream, order):
+    """The n-grams of each order up to `order`, or to that of the longest sentence with its marks.
+
+    Arguments
+    ---------
+    words : list of str
+    stream : numpy.ndarray
+        As `read_text` returns them.
+    order : int
+
+    Returns
+    -------
+    list of Order
+    """
+    every = np.arange(len(words))
+    nothing = np.zeros_like(every)
+    orders, here = [Order(nothing, nothing, every, np.bincount(stream, minlength=len(words)))], stream
+    while len(orders) < order:  # here: the number of the n-gram that ends at each word, -1 where it would begin before <s>
+        prefix = np.concatenate([[-1], here[:-1]])
+        longer = np.flatnonzero((prefix >= 0) & (stream != BEGIN))
+        if not len(longer):
+            break
+        code, first, number, counts = np.unique(
+            prefix[longer] * len(words) + stream[longer], return_index=True, return_inverse=True, return_counts=True
+        )
+        orders.append(Order(code // len(words), here[longer[first]], code % len(words), counts))
+        here = np.full(len(stream), -1)
+        here[longer] = number
+    return orders
+
+
+def discounts(adjusted):
+    """D of 0, 1, 2, and 3 or more, for the adjusted counts of one order."""
+    ones, twos, threes, fours = (int((adjusted == n).sum()) for n in (1, 2, 3, 4))
+    if not (ones and twos and threes and fours):
+        return np.array(FALLBACK)
+    y = ones / (ones + 2 * twos)
+    found = np.array([0, 1 - 2 * y * twos / ones, 2 - 3 * y * threes / twos, 3 - 4 * y * fours / threes])
+    return found if all(0 <= d <= n for n, d in enumerate(found)) else np.array(FALLBACK)
+
+
+def estimate(orders):
+    """Fill in the probabilities and back-off weights of counted n-grams, in place."""
+    first = orders[0]
+    begins = first.word == BEGIN
+    below = np.full(len(first.word), 1 / (len(first.word) - 1))  # uniform, without <s>
+    for n, this in enumerate(orders):
+        adjusted = this.count
+        if n:
+            begins = begins[this.prefix]
+        if n + 1 < len(orders):  # left continuations; what begins a sentence has none
+            adjusted = np.where(begins, this.count, np.bincount(orders[n + 1].suffix, minlength=len(this.word)))
+        if n == 0:
+            adjusted = np.where(begins, 0, adjusted)  # <s> is never predicted
+        discount = discounts(adjusted)[np.minimum(adjusted, 3)]
+        histories = len(orders[n - 1].word) if n else 1
+        total = np.bincount(this.prefix, adjusted, histories)
+        backoff = np.divide(np.bincount(this.prefix, discount, histories), total, out=np.ones(histories), where=total > 0)
+        this.probability = (adjusted - discount) / total[this.prefix] + backoff[this.prefix] * below[this.suffix]
+        this.backoff, below = np.ones(len(this.word)), this.probability
+        if n:
+            orders[n - 1].backoff = backoff
+
+
+def arpa(words, orders):
+    """Estimated n-grams as an ARPA file.
+
+    Arguments
+    ---------
+    words : list of str
+        The marks and the words.
+    orders : list of Order
+        With their probabilities.
+
+    Returns
+    -------
+    str
+
+    Example
+    -------
+    >>> words, stream = ["<unk>", "<s>", "</s>", "A"], np.array([1, 3, 2])
+    >>> orders = count(words, stream, order=2)
+    >>> estimate(orders)
+    >>> [line.split("\\t") for line in arpa(words, orders).splitlines()[5:7]]
+    [['-0.7781513', '<unk>', '0'], ['-99', '<s>', '-0.30103']]
+    """
+    lines, before = ["\\data\\", *(f"ngram {n}={len(this.word)}" for n, this in enumerate(orders, 1))], None
+    for n, this in enumerate(tqdm(orders, desc="writing the n-gram", unit=" orders", disable=None, leave=False), 1):
+        last = [words[number] for number in this.word.tolist()]
+        text = [f"{before[prefix]} {word}" for prefix, word in zip(this.prefix.tolist(), last)] if n > 1 else last
+        logs = np.log10(this.probability)
+        if n == 1:
+            logs[BEGIN] = -99  # by convention, for a probability of 0
+        lines += ["", f"\\{n}-grams:"]
+        lines += [f"{p:.7g}\t{t}\t{b:.7g}" for p, t, b in zip(logs.tolist(), text, np.log10(this.backoff).tolist())]
+        before = text
+    return "\n".join([*lines, "", "\\end\\", ""])

@@ -1,0 +1,1 @@
+"""Trained systems: loading, streaming sessions, sound files and microphones, ONNX export."""

@@ -1,0 +1,110 @@
+"""The trained system of an experiment folder, for everything that comes after training."""
+
+import io
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from speech_attention.ctc import GreedyDecoder
+from speech_attention.model import CTCModel
+from speech_attention.recognizer import Output, Recognizer
+from speechbrain.utils.checkpoints import Checkpointer
+
+from recipes.command_line import UserError
+from recipes.LibriSpeech.data.dataset import TOKENS
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained system.
+
+    Arguments
+    ---------
+    model : CTCModel
+        In evaluation mode, on the CPU.
+    config : dict
+        The experiment's resolved configuration, plain values.
+    """
+
+    model: CTCModel
+    config: dict
+
+    @property
+    def streams(self):
+        """Whether its attention has a streaming form."""
+        return math.isfinite(self.model.encoder.lookahead)
+
+    def recognizer(self):
+        """A `Recognizer` of its model and tokens."""
+        return Recognizer(self.model, TOKENS)
+
+    @torch.inference_mode()
+    def offline(self, samples):
+        """The `Output` for a whole utterance, (samples,); all its words come with the last sample."""
+        if not len(samples):
+            return Output()
+        decoder = GreedyDecoder(TOKENS)
+        log_probs, _ = self.model(samples[None], torch.tensor([len(samples)]))
+        text, words = decoder.step(log_probs[0].argmax(dim=-1).tolist(), len(samples))
+        return Output(text, words + decoder.flush(len(samples)))
+
+
+def load(folder):
+    """The model of an experiment, with the weights of the checkpoint that has the best validation WER.
+
+    Arguments
+    ---------
+    folder : str or Path
+        As train.py leaves it.
+
+    Returns
+    -------
+    Trained
+
+    Raises
+    ------
+    UserError
+        If the folder is not an experiment, has no finished epoch of fine-tuning, or its weights do not fit.
+    """
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        description = config["model"]
+    except OSError as error:
+        raise UserError(f"{folder} is not the folder of an experiment: it has no config.json that can be read") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'config.json'} is damaged: test or train the experiment again") from error
+    checkpoints = folder / "finetune" / "checkpoints"
+    try:
+        best = Checkpointer(checkpoints).find_checkpoint(min_key="WER") if checkpoints.is_dir() else None
+    except Exception as error:  # whatever its YAML makes of a damaged file
+        raise UserError(f"a CKPT.yaml in {checkpoints} is damaged: remove its checkpoint ({type(error).__name__})") from error
+    if best is None:
+        raise UserError(f"{folder} has no fine-tuned model yet: train it first (python train.py ...)")
+    try:
+        model = load_hyperpyyaml(io.StringIO(f"model: {tagged(description)}"))["model"]
+        model.load_state_dict(torch.load(best.path / "model.ckpt", map_location="cpu", weights_only=True))
+    except Exception as error:  # a class that is not there, a damaged file, weights of another model
+        raise UserError(f"cannot load the model of {folder}: {' '.join(str(error).split())[:300]}") from error
+    if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
+        raise UserError(f"the model in {best.path} has weights that are not finite: train it again")
+    return Trained(model.eval(), config)
+
+
+def tagged(node):
+    """A plain description (see `experiment.plain`) as the YAML text that it came from, in one line.
+
+    Example
+    -------
+    >>> tagged({"class": "!new:collections.Counter", "a": 1, "b": [True, None]})
+    '!new:collections.Counter {"a": 1, "b": [true, null]}'
+    """
+    if isinstance(node, dict):
+        entries = ", ".join(f"{json.dumps(key)}: {tagged(value)}" for key, value in node.items() if key != "class")
+        return f"{node.get('class', '')} {{{entries}}}".strip()
+    if isinstance(node, list):
+        return f"[{', '.join(map(tagged, node))}]"
+    return json.dumps(node)

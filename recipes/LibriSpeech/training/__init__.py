@@ -1,0 +1,1 @@
+"""The Brain classes of pre-training and fine-tuning, and their checkpoints."""

@@ -1,0 +1,111 @@
+"""CTC fine-tuning and test."""
+
+import time
+
+import speechbrain as sb
+from speech_attention.front_end import SAMPLE_RATE
+from speech_attention.recognizer import Recognizer
+from speech_attention.streaming import length_mask
+from torch.nn import functional as F
+
+from recipes.LibriSpeech.data.dataset import TOKENS, absolute_lengths
+from recipes.LibriSpeech.decoding.wer import greedy_words, score
+from recipes.LibriSpeech.inference.sessions import random_hops, stream_words
+from recipes.LibriSpeech.training.brain import StageBrain
+
+
+class FinetuneBrain(StageBrain):
+    """CTC on characters, with speed perturbation and SpecAugment. `modules` has `model`, a CTCModel. See `StageBrain`."""
+
+    def parameter_groups(self):
+        model = self.checkpointer.recoverables["model"]  # itself, where `modules` may hold a wrapper
+        head = list(model.head.parameters())
+        encoder = [*model.front_end.parameters(), *model.encoder.parameters()]
+        return [(head, self.settings["lr"]), (encoder, self.settings["encoder_lr"])]
+
+    def run(self):
+        """Train; without epochs, evaluate the weights that are there on the validation set, and keep them."""
+        super().run()
+        if not self.checkpointer.list_checkpoints():
+            self.evaluate(self.valid_loader)
+            self.checkpointer.save_checkpoint(meta={"WER": round(self.score.wer, 4)})
+
+    def compute_forward(self, batch, stage):
+        samples, lengths = self.audio(batch)
+        if stage != sb.Stage.TRAIN:
+            return self.modules.model(samples, lengths)
+        perturbed = self.hparams.speed_perturb(samples)
+        lengths = (lengths * perturbed.size(1)) // samples.size(1)
+        return self.modules.model(perturbed, lengths, augment=self.augment)
+
+    def augment(self, features):
+        """SpecAugment on features (batch, time, mels)."""
+        for drop in self.hparams.spec_augment:
+            features = drop(features)
+        return features
+
+    def compute_objectives(self, predictions, batch, stage):
+        log_probs, lengths = predictions
+        targets, target_lengths = batch.targets.data, absolute_lengths(batch.targets)
+        losses = F.ctc_loss(
+            log_probs.float().transpose(0, 1), targets, lengths, target_lengths, reduction="none", zero_infinity=True
+        )
+        frames = length_mask(lengths, log_probs.size(1))
+        blank = (log_probs.argmax(dim=-1) == 0)[frames].float().mean().item()
+        unalignable = (losses == 0).float().mean().item()  # more tokens than frames: CTC has no path, and no gradient
+        self.means.add({"blank": blank, "unalignable": unalignable})
+        if stage != sb.Stage.TRAIN:
+            self.audio_seconds += absolute_lengths(batch.sig).sum().item() / SAMPLE_RATE
+            words = greedy_words(log_probs, lengths, TOKENS)
+            self.hypotheses.update(zip(batch.id, words))
+            self.references.update(zip(batch.id, (text.split() for text in batch.words)))
+        return (losses / target_lengths).mean()
+
+    def on_stage_start(self, stage, epoch=None):
+        super().on_stage_start(stage, epoch)
+        self.hypotheses, self.references, self.audio_seconds, self.start = {}, {}, 0.0, time.time()
+
+    def stage_stats(self, stage):
+        stats = super().stage_stats(stage)
+        if stage != sb.Stage.TRAIN:
+            self.seconds = time.time() - self.start
+            self.score, self.utterances = score(self.references, self.hypotheses)
+            stats["wer"] = self.score.wer
+        return stats
+
+    def test(self, data):
+        """Greedy WER of the checkpoint with the best validation WER.
+
+        Returns
+        -------
+        score : Score
+        utterances : list of Utterance
+        seconds, audio_seconds : float
+            Wall-clock of loading audio, model and decoding; audio in it.
+        """
+        self.evaluate(self.eval_loader(data), min_key="WER")
+        return self.score, self.utterances, self.seconds, self.audio_seconds
+
+    def test_streaming(self, data, offline):
+        """WER of the same checkpoint, fed in random hops through the streaming system (call it after `test`).
+
+        Arguments
+        ---------
+        data : DynamicItemDataset
+        offline : list of Utterance
+            As `test` gave them for `data`.
+
+        Returns
+        -------
+        score : Score
+        utterances : list of Utterance
+        different : list of str
+            Ids of the utterances whose text is not that of the offline test.
+        """
+        recognizer = Recognizer(self.checkpointer.recoverables["model"], TOKENS)
+        references = {utterance.id: utterance.reference for utterance in offline}
+        data = data.filtered_sorted(key_test={"id": references.__contains__})
+        with self.evaluation_ctx:
+            words = stream_words(recognizer, data, random_hops(self.hparams.seed), self.hparams.eval_batch_size)
+        streaming, utterances = score(references, words)
+        return streaming, utterances, [u.id for u, v in zip(utterances, offline) if u.hypothesis != v.hypothesis]

@@ -1,0 +1,8 @@
+"""Commands that measure, and the pages that show what they measured."""
+
+import os
+
+import recipes as _  # noqa: F401  its filters of warnings
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler would tell of each start,
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # and of tensors that are older than it

@@ -1,0 +1,1 @@
+"""What trained encoders attend to, and what their layers know."""

@@ -1,0 +1,1 @@
+"""What the pages of results share: figures and timing."""

@@ -1,0 +1,1 @@
+"""WER of every attention at equal look-ahead, on real speech."""

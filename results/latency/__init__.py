@@ -1,0 +1,1 @@
+"""Latency: declared, measured, against depth, and as a listener feels it."""

@@ -1,0 +1,197 @@
+"""What a listener feels: how long after the end of a word its text comes.
+
+    python -m results.latency.delay results/runs/llsa-mini-embedded-seed1
+    python -m results.latency.delay results/runs/mine --split dev-clean --alignments /path/to/TextGrids --hops 40 1000
+
+The split is streamed in packets of each hop. A word that is recognised correctly has two delays, in audio time, as if
+computing took none: from its end to when its last letter was out (`emitted`), and to when it was known to be whole
+(`closed`; the end of the utterance closes its last word). The end of a word is that of a TextGrid, or of the system's own
+CTC path through the reference, which is about the system and not about the sound. The time to compute comes on top: CPU
+time on one core, of one stream. An attention without a streaming form says everything at the end of the utterance.
+"""
+
+import shlex
+import sys
+from pathlib import Path
+
+import torch
+from speech_attention.front_end import SAMPLE_RATE
+from tqdm import tqdm
+
+from recipes import files, machine, text_table
+from recipes.command_line import Parser, UserError
+from recipes.LibriSpeech import experiment, summary
+from recipes.LibriSpeech.data.alignments import ctc_ends, find_textgrids, spoken_ends
+from recipes.LibriSpeech.data.dataset import load_split, spread
+from recipes.LibriSpeech.decoding.wer import score
+from recipes.LibriSpeech.inference import loading
+from results.latency.listening import KINDS, delays, distribution, listen, speed
+
+HOPS_MS = (160, 320, 1000)  # beside one frame
+STREAMS = 64  # in a batch: audio time does not depend on it
+SPEED_SECONDS = 60  # of audio, for the time to compute
+RESULTS = Path(__file__).with_name("delays")
+
+
+@torch.inference_mode()
+def word_ends(system, utterance, textgrids):
+    """Where each word of the reference ends, in samples; None where that is not known, see `alignment`."""
+    words, signal = utterance["words"].split(), utterance["sig"]
+    if textgrids:
+        ends = spoken_ends(textgrids[utterance["id"]], words)
+    else:
+        log_probs, _ = system.model(signal[None], torch.tensor([len(signal)]))
+        ends = ctc_ends(log_probs[0], words, system.model.front_end.hop)
+    return ends and [min(end, len(signal)) for end in ends]
+
+
+def measure(system, data, packets, textgrids=None):
+    """WER, delays and time to compute for each size of packets.
+
+    Arguments
+    ---------
+    system : Trained
+    data : sequence of dict
+        Utterances with `id`, `sig` and `words`; best those of like length together.
+    packets : list of (int or None)
+        Samples, see `listen`.
+    textgrids : dict or None
+        From utterance id to TextGrid, all of them; None: words end where CTC says.
+
+    Returns
+    -------
+    dict
+        The part of the result that is not about where it comes from.
+    """
+    references, ends, places, heard = {}, {}, {}, 0
+    said = [{} for _ in packets]
+    for first in tqdm(range(0, len(data), STREAMS), desc="streaming", unit="batch", disable=None, leave=False):
+        signals = {}
+        for place in range(first, min(first + STREAMS, len(data))):
+            utterance = data[place]
+            if found := word_ends(system, utterance, textgrids):
+                key = utterance["id"]
+                references[key], ends[key], places[key] = utterance["words"].split(), found, place
+                signals[key] = utterance["sig"]
+                heard += len(utterance["sig"])
+        for packet, words in zip(packets, said):
+            words.update(zip(signals, listen(system, list(signals.values()), packet)[0]))
+    if not places:
+        raise UserError("no utterance has an alignment that fits its transcript: there is no delay to measure")
+    some = spread(list(places), max(1, round(len(places) * SPEED_SECONDS * SAMPLE_RATE / heard)))
+    speeds = speed(system, [data[places[key]]["sig"] for key in some], packets)
+    alone = [words != said_too[key] for of, said_too in zip(speeds, said) for key, words in zip(some, of.pop("words"))]
+    return {
+        "utterances": len(places),
+        "left_out": len(data) - len(places),
+        "hops": [describe(*of, references, ends) for of in zip(packets, said, speeds)],
+        "alone": {"compared": len(alone), "different": sum(alone)},  # words and their times, beside those in a batch
+    }
+
+
+def describe(packet, said, speed, references, ends):
+    """The entry of one size of packets."""
+    found = [pair for key in references for pair in delays(references[key], ends[key], said[key])]
+    texts = {key: [word.text for word in words] for key, words in said.items()}
+    return {
+        "hop_ms": packet and 1000 * packet / SAMPLE_RATE,
+        "wer": score(references, texts)[0].as_dict(),
+        "words": sum(map(len, references.values())),
+        "correct": len(found),
+        **{f"{kind}_ms": distribution([pair[i] for pair in found]) for i, kind in enumerate(KINDS)},
+        **speed,
+    }
+
+
+def table(result):
+    """The delays as text, in ms of audio, beside the time to compute."""
+
+    def row(hop, kind):
+        delay, compute = hop[f"{kind}_ms"], hop["compute_ms"]
+        return {
+            "hop (ms)": "utterance" if hop["hop_ms"] is None else f"{hop['hop_ms']:g}",
+            "WER %": hop["wer"]["wer"],
+            "correct words": f"{hop['correct']} ({100 * hop['correct'] / hop['words']:.1f} %)",
+            "delay until": kind,
+            **{name: delay[name] if delay[name] is None else round(delay[name]) for name in ("median", "p90", "p99", "mean")},
+            "real-time factor": f"{hop['real_time_factor']:.4f}",
+            "compute median": compute["median"],
+            "compute p99": compute["p99"],
+        }
+
+    return text_table.table([row(hop, kind) for hop in result["hops"] for kind in KINDS])
+
+
+def packets_of(system, hops_ms):
+    """The packets in samples; [None] for a system that does not stream."""
+    if not system.streams:
+        if hops_ms:
+            raise UserError("this attention has no streaming form: leave --hops out, its text comes with the last sample")
+        return [None]
+    samples = [ms * SAMPLE_RATE / 1000 for ms in hops_ms or dict.fromkeys((system.model.frame_ms, *HOPS_MS))]
+    if not all(1 <= number < 2**31 and number.is_integer() for number in samples):
+        raise UserError(f"--hops {' '.join(f'{ms:g}' for ms in hops_ms)} must be ms above 0 that are whole samples of 1/16 ms")
+    return [int(number) for number in samples]
+
+
+def run(options):
+    """The whole result for the options of the command line."""
+    folder = Path(options.experiment)
+    system = loading.load(folder)
+    packets = packets_of(system, options.hops)
+    textgrids = find_textgrids(options.alignments) if options.alignments else None
+    manifest, data = load_split(folder, system.config, options.split, options.data_folder)
+    ids = [key for key in data.data_ids if textgrids is None or key in textgrids]
+    without = len(data) - len(ids)
+    ids = set(spread(ids, len(ids) if options.utterances is None else options.utterances))
+    result = measure(system, data.filtered_sorted(key_test={"id": ids.__contains__}), packets, textgrids)
+    result["left_out"] += without
+    given = [("split", options.split), ("data_folder", options.data_folder and "LIBRISPEECH")]
+    given += [("alignments", options.alignments and "TEXTGRIDS"), ("utterances", options.utterances)]
+    words = [str(word) for name, value in given if value for word in (f"--{name}", value)]
+    words += ["--hops", *(f"{ms:g}" for ms in options.hops)] if options.hops else []
+    return {
+        "experiment": folder.absolute().name,
+        "config_hash": summary.config_hash(experiment.identity(system.config)),
+        "split": manifest.split,
+        "sha256": manifest.sha256,
+        "codec": None if options.data_folder else system.config["codec"],
+        "trained_on": manifest.split in system.config["train_splits"],
+        "word_ends": "TextGrid" if textgrids else "CTC",
+        **result,
+        "environment": machine.environment(),
+        "command": shlex.join(["python", "-m", "results.latency.delay", folder.absolute().name, *words]),
+    }
+
+
+def main(arguments):
+    """Print the delays and write them; 0, or 2 after one line about what the user can mend."""
+    parser = Parser(prog="delay.py", description=__doc__.split("\n")[0])
+    parser.add_argument("experiment", metavar="FOLDER", help="of a trained experiment")
+    parser.add_argument("--data_folder", help="a LibriSpeech tree; default: that of the experiment")
+    parser.add_argument("--split", help="default: the first test split of the experiment")
+    parser.add_argument("--alignments", metavar="FOLDER", help="with <utterance id>.TextGrid at any depth, tier words")
+    parser.add_argument("--hops", nargs="+", type=float, metavar="MS", help="default: one frame, 160, 320, 1000")
+    parser.add_argument("--utterances", type=int, metavar="N", help="only so many, spread over the split by duration")
+    parser.add_argument("--output", type=Path, metavar="JSON", help="default: results/latency/delays/<name of the folder>.json")
+    try:
+        options = parser.parse_args(arguments)
+        if options.utterances is not None and options.utterances < 1:
+            raise UserError(f"--utterances {options.utterances} must be 1 or more")
+        result = run(options)
+        output = options.output or RESULTS / f"{result['experiment']}.json"
+        output.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(output, result)
+    except (UserError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    heard = "audio that it was trained on" if result["trained_on"] else "audio that it was not trained on"
+    print(f"{result['experiment']}, {result['split']}: {heard}, ends of words by {result['word_ends']}")
+    print(f"{result['utterances']} utterances; without an alignment that fits: {result['left_out']}")
+    print("{different} of {compared} utterances come otherwise alone than in a batch\n".format(**result["alone"]))
+    print(f"{table(result)}\n\n{output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

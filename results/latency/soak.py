@@ -1,0 +1,215 @@
+"""An hour of audio through one stream: nothing grows, nothing slows down, and the last frames are still right.
+
+    python -m results.latency.soak results/runs/llsa-mini-embedded-seed1 --minutes 60
+
+Utterances of the test set, one after the other and over again, come in packets of one frame. After each tenth of the time:
+the bytes of the stream's state, the memory of the process, the time to compute of a packet after which frames came out. At
+the end, the last log-probabilities are those of an offline forward over just so much of the last audio as they can depend
+on, to 1e-4 in float32: a frame remembers nothing older, so rounding does not add up, and angles of positions are float64.
+The same holds for a stream far from frame 0, which crosses frame 2**32 + 2**31 (8 years of 40 ms): there a count of 32 bits
+would change its sign. (Angles of float64 would be off by 1e-4 from 2**40 on.) Where any of this fails, the exit code is 1.
+"""
+
+import itertools
+import math
+import os
+import shlex
+import sys
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import torch
+from speech_attention.front_end import SAMPLE_RATE
+from speech_attention.streaming import state_bytes
+from tqdm import tqdm
+
+from recipes import files, machine, text_table
+from recipes.command_line import Parser, UserError
+from recipes.LibriSpeech import experiment, summary
+from recipes.LibriSpeech.data.dataset import load_split
+from recipes.LibriSpeech.inference import loading
+
+FAR = 2**32 + 2**31  # frames
+COMPARED = 100  # frames, the last ones
+TOLERANCE = 1e-4  # of log-probabilities
+GROWTH_MIB = 4  # of the process after the first tenth
+SLOWER = 1.5  # the last tenth beside the second
+RESULTS = Path(__file__).with_name("soaks")
+
+
+def packets(data, size):
+    """The utterances of a set, one after the other and over again, as packets of `size` samples; endless."""
+    rest = torch.zeros(0)
+    for index in itertools.cycle(range(len(data))):
+        rest = torch.cat([rest, data[index]["sig"]])
+        whole = len(rest) // size
+        yield from rest[: whole * size].view(whole, size)
+        rest = rest[whole * size :]
+
+
+def memory_frames(model):
+    """The number of frames before it that an output frame can depend on."""
+    past = -(-(model.front_end.window - model.front_end.hop) // model.front_end.hop)
+    for block in model.encoder.blocks:
+        past += block.attention.left_context + model.encoder.layout.chunk - 1
+        past += block.convolution.kernel_size - 1 if hasattr(block, "convolution") else 0
+    return past
+
+
+def resident_mib():
+    """Memory of this process now, in MiB; where the system does not say, the most that it was."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return machine.peak_memory_mib()
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+class Soak:
+    """One stream of a system, in packets of one frame.
+
+    Arguments
+    ---------
+    system : Trained
+    audio : iterator of torch.Tensor
+        Packets (hop,).
+    frames : int
+        Packets in all.
+    first : int
+        The number of the first frame, a multiple of the chunk.
+
+    Attributes
+    ----------
+    tenths : list of dict
+        What was seen in each tenth of the frames.
+    """
+
+    def __init__(self, system, audio, frames, first=0):
+        self.model, self.audio, self.frames, self.tenths = system.model, audio, frames, []
+        self.stream = system.recognizer().open()
+        encoder = self.stream.state["encoder"]
+        self.stream.state = {**self.stream.state, "encoder": {**encoder, "position": encoder["position"] + first}}
+        self.outputs = deque(maxlen=COMPARED)  # log-probabilities of the last frames
+        self.needed = memory_frames(self.model) + COMPARED + self.model.encoder.lookahead
+        self.start = max(0, frames - self.needed) // self.model.encoder.layout.chunk * self.model.encoder.layout.chunk
+        self.heard = deque(maxlen=frames - self.start)  # the packets from frame `start` on
+
+    def run(self):
+        """Feed all the frames; returns self."""
+        hook = self.model.head.register_forward_hook(lambda head, x, y: self.outputs.extend(y[0].log_softmax(dim=-1)))
+        bounds = [self.frames * tenth // 10 for tenth in range(11)]
+        with tqdm(total=self.frames, desc="streaming", unit="frame", disable=None, leave=False) as bar:
+            for first, last in itertools.pairwise(bounds):
+                self.tenths.append(self._feed(last - first, bar))
+        hook.remove()
+        return self
+
+    def _feed(self, count, bar):
+        """The next `count` packets: what there was to see."""
+        seconds, largest = [], 0
+        for packet in itertools.islice(self.audio, count):
+            self.heard.append(packet)
+            begin, before = time.process_time(), self.stream.frames
+            self.stream.feed(packet)
+            self.stream.recognizer.run([self.stream])
+            if self.stream.frames > before:
+                seconds.append(time.process_time() - begin)
+            largest = max(largest, state_bytes(self.stream.state))
+            bar.update()
+        median, p99 = 1000 * np.percentile(seconds, [50, 99])
+        times = {"compute_median_ms": round(float(median), 3), "compute_p99_ms": round(float(p99), 3)}
+        return {"state_bytes": largest, "resident_mib": round(resident_mib(), 2), **times}
+
+    @torch.inference_mode()
+    def difference(self):
+        """The largest distance of the last log-probabilities from those of an offline forward over the last audio."""
+        audio = torch.cat(list(self.heard))[None]
+        log_probs, _ = self.model(audio, torch.tensor([audio.size(1)]))
+        compared, last = min(COMPARED, self.stream.frames), self.stream.frames - self.start
+        return float((torch.stack(list(self.outputs)[-compared:]) - log_probs[0, last - compared : last]).abs().max())
+
+
+def measure(system, data, minutes):
+    """Soak a system in the utterances of a set for so many minutes of audio: a dict of what was found."""
+    hop, chunk = system.model.front_end.hop, system.model.encoder.layout.chunk
+    frames = round(minutes * 60 * SAMPLE_RATE / hop)
+    soak = Soak(system, packets(data, hop), frames).run()
+    first = FAR - 2 * soak.needed + system.model.encoder.lookahead + COMPARED // 2  # FAR is among the frames compared
+    far = Soak(system, packets(data, hop), 2 * soak.needed, first // chunk * chunk).run()
+    return {
+        "minutes": minutes,
+        "frames": frames,
+        "initial_state_bytes": system.recognizer().state_bytes,
+        "tenths": soak.tenths,
+        "offline_frames": frames - soak.start,
+        "difference": soak.difference(),
+        "far": {"first_frame": first // chunk * chunk, "difference": far.difference()},
+    }
+
+
+def failures(result):
+    """One line for each thing that should not be."""
+    first, second, *_, last = tenths = result["tenths"]
+    state = max(tenth["state_bytes"] for tenth in tenths)
+    growth = max(tenth["resident_mib"] for tenth in tenths) - first["resident_mib"]
+    slower = last["compute_median_ms"] / second["compute_median_ms"]
+    differences = {"at the end": result["difference"], "far from frame 0": result["far"]["difference"]}
+    found = {
+        f"the state grew from {result['initial_state_bytes']} to {state} bytes": state != result["initial_state_bytes"],
+        f"memory grew by {growth:.1f} MiB after the first tenth": growth > GROWTH_MIB,
+        f"the last tenth is {slower:.2f} times as slow as the second": slower > SLOWER,
+        **{f"{where}, outputs are {x:.1e} from offline ones": not x <= TOLERANCE for where, x in differences.items()},
+    }
+    return [line for line, there in found.items() if there]
+
+
+def run(options):
+    """The whole result for the options of the command line."""
+    folder = Path(options.experiment)
+    if not 10 <= options.minutes * 60 < float("inf"):
+        raise UserError(f"--minutes {options.minutes:g} must be 10 s or more, and end")
+    system = loading.load(folder)
+    if not system.streams or math.isinf(memory_frames(system.model)):
+        raise UserError(f"{folder}: its attention has no streaming form, or remembers all of the past: nothing to compare with")
+    manifest, data = load_split(folder, system.config, data_folder=options.data_folder)
+    result = measure(system, data, options.minutes)
+    words = ["python", "-m", "results.latency.soak", folder.absolute().name, "--minutes", f"{options.minutes:g}"]
+    return {
+        "experiment": folder.absolute().name,
+        "config_hash": summary.config_hash(experiment.identity(system.config)),
+        "split": manifest.split,
+        "sha256": manifest.sha256,
+        **result,
+        "failures": failures(result),
+        "environment": machine.environment(),
+        "command": shlex.join([*words, *(["--data_folder", "LIBRISPEECH"] if options.data_folder else [])]),
+    }
+
+
+def main(arguments):
+    """Print what was found and write it; 0, or 1 if something failed, or 2 after one line about what the user can mend."""
+    parser = Parser(prog="soak.py", description=__doc__.split("\n")[0])
+    parser.add_argument("experiment", metavar="FOLDER", help="of a trained experiment")
+    parser.add_argument("--minutes", type=float, default=60, help="of audio; default: 60")
+    parser.add_argument("--data_folder", help="a LibriSpeech tree; default: that of the experiment")
+    parser.add_argument("--output", type=Path, metavar="JSON", help="default: results/latency/soaks/<name of the folder>.json")
+    try:
+        options = parser.parse_args(arguments)
+        result = run(options)
+        output = options.output or RESULTS / f"{result['experiment']}.json"
+        output.parent.mkdir(parents=True, exist_ok=True)
+        files.write_json(output, result)
+    except (UserError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(f"{result['experiment']}: {result['minutes']:g} minutes of {result['split']}, {result['frames']} frames\n")
+    print(text_table.table([{"tenth": number, **tenth} for number, tenth in enumerate(result["tenths"], 1)]))
+    print(f"\ndistance from offline, after {result['frames']} frames: {result['difference']:.1e}")
+    print(f"distance from offline, from frame {result['far']['first_frame']} on: {result['far']['difference']:.1e}\n\n{output}")
+    print("".join(f"failed: {line}\n" for line in result["failures"]), end="", file=sys.stderr)
+    return 1 if result["failures"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

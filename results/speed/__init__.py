@@ -1,0 +1,1 @@
+"""Time and memory against length, and at the size of the papers."""

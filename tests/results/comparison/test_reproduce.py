@@ -1,0 +1,319 @@
+"""Every experiment is run once, whatever interrupts: kills, budgets, failures, a second start."""
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from recipes.LibriSpeech import experiment
+from results import pages, reproduce
+from results.comparison import runs
+from results.experiments import Cell, at_scale
+
+ROOT = Path(__file__).parents[3]
+STEPS, EVERY = 12, 3  # of the stand-in
+CELLS = [
+    Cell("aa", "aa", "AA", None, seeds=2),
+    Cell("tuned", "llsa", "LLSA", 160, {"weights": "sa-1920", "any_attention": True}),  # before what it needs
+    Cell("sa-1920", "sa", "SA", 1920, {"attention": {"lookahead": 12}}),
+]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A checkout with a stand-in for train.py, and a LibriSpeech tree; `CELLS` are all there is to do."""
+    (tmp_path / "hparams").symlink_to(ROOT / "hparams")
+    shutil.copy(Path(__file__).with_name("stand_in.py"), tmp_path / "train.py")
+    for split in ("train-clean-5", "dev-clean", "test-clean"):
+        folder = tmp_path / "LibriSpeech" / split / "1" / "2"
+        folder.mkdir(parents=True)
+        (folder / "1-2.trans.txt").touch()
+    for module in (runs, reproduce):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(runs, "at_scale", lambda scale: CELLS)
+    monkeypatch.setattr(reproduce, "regenerate", lambda: True)
+    monkeypatch.setattr(reproduce, "POLL_SECONDS", 0.02)
+    write_configs(tmp_path)
+    yield tmp_path
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def write_configs(root, cells=CELLS):
+    """What the stand-in says its configuration is."""
+    splits = {"train_splits": ["train-clean-5"], "dev_splits": ["dev-clean"], "test_splits": ["test-clean"]}
+    (root / "configs").mkdir(exist_ok=True)
+    for run in runs.plan("cpu", seeds=None):
+        config = experiment.identity(run.config({"data_folder": "elsewhere", **splits}))
+        (root / "configs" / f"{run.name}.json").write_text(json.dumps(config))
+
+
+def start(root, *options):
+    """reproduce.py as a process of its own, which can be killed."""
+    arguments = ["--data_folder", str(root / "LibriSpeech"), *options]
+
+    def target():
+        os.setsid()
+        os._exit(reproduce.main(arguments))
+
+    process = multiprocessing.get_context("fork").Process(target=target)
+    process.start()
+    return process
+
+
+def main(root, *options):
+    return reproduce.main(["--data_folder", str(root / "LibriSpeech"), *options])
+
+
+def measured(root):
+    """What is finished: name of the run to content and time of its file."""
+    return {path.stem: (path.read_bytes(), path.stat().st_mtime_ns) for path in root.glob("results/measured/*.json")}
+
+
+def steps(root):
+    """The steps that each run has done, in order."""
+    files = root.glob("results/runs/*/steps")
+    return {file.parent.name: [int(line.split()[0]) for line in file.read_text().split("\n")[:-1]] for file in files}
+
+
+def trainers(root):
+    """Processes that train in `root`."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(path / "cwd") == str(root) and b"train.py" in (path / "cmdline").read_bytes():
+                found.append(path.name)
+        except OSError:
+            continue
+    return found
+
+
+def soon(condition):
+    """Wait for what must come in less than a test would take."""
+    for _ in range(1000):
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+RUNS = ["aa-cpu-librispeech-seed1", "aa-cpu-librispeech-seed2", "sa-1920-cpu-librispeech-seed1", "tuned-cpu-librispeech-seed1"]
+
+
+def test_all_are_run_once(here, capsys):
+    assert main(here) == 0
+    assert sorted(measured(here)) == RUNS and not list(here.glob("results/runs/*/overlap"))
+    assert all(done == list(range(STEPS)) for done in steps(here).values())
+    assert "done: 4 of 4 runs" in capsys.readouterr().out
+    before = measured(here)
+    assert main(here) == 0 and measured(here) == before and all(len(done) == STEPS for done in steps(here).values())
+
+
+def test_runs_take_turns_on_the_devices(here):
+    assert main(here, "--jobs", "2", "--device", "cuda:0", "cuda:1", "--only", "aa") == 0
+    assert [(here / "results" / "runs" / run / "device").read_text() for run in RUNS[:2]] == ["cuda:0", "cuda:1"]
+
+
+def test_first_seeds_come_first():
+    seeds = [run.seed for run in runs.plan("cpu")]
+    assert seeds == sorted(seeds) and seeds.count(1) == len(at_scale("cpu"))
+    assert [run.name for run in runs.plan("cpu", only=["aa"], seeds=2)] == [f"aa-cpu-librispeech-seed{n}" for n in (1, 2)]
+
+
+def test_killed_at_any_time(here):
+    chance, kills, finished = random.Random(0), 0, {}
+    while True:
+        process = start(here, "--jobs", "2")
+        soon(lambda: trainers(here) or process.exitcode is not None)
+        process.join(chance.uniform(0, 0.3) if kills < 8 else None)
+        if process.exitcode is not None:
+            break
+        process.kill()
+        process.join()
+        kills += 1
+        assert soon(lambda: not trainers(here))
+        assert finished.items() <= measured(here).items()
+        finished = measured(here)
+    assert process.exitcode == 0 and kills > 1
+    assert finished.items() <= measured(here).items() and sorted(measured(here)) == RUNS
+    assert not list(here.glob("results/runs/*/overlap"))
+    for done in steps(here).values():
+        again = [done[i] - done[i + 1] + 1 for i in range(len(done) - 1) if done[i + 1] != done[i] + 1]
+        assert set(done) == set(range(STEPS)) and all(0 < count <= EVERY for count in again)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the trainer ends its run, and nobody else enters the folder")
+def test_a_killed_start_takes_its_trainer_with_it(here, monkeypatch):
+    monkeypatch.setenv("STEP_SECONDS", "10")  # far longer than `soon`
+    process = start(here)
+    assert soon(lambda: trainers(here))
+    process.kill()
+    process.join()
+    assert soon(lambda: not trainers(here))
+
+
+def test_two_starts_at_once(here):
+    processes = [start(here) for _ in range(2)]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert main(here) == 0  # what each left to the other
+    assert sorted(measured(here)) == RUNS and not list(here.glob("results/runs/*/overlap"))
+    assert all(done == list(range(STEPS)) for done in steps(here).values())
+
+
+def test_sigterm_ends_the_trainer_too(here):
+    process = start(here)
+    assert soon(lambda: steps(here))
+    process.terminate()
+    process.join()
+    assert process.exitcode == 130 and not trainers(here) and not measured(here)
+
+
+def test_budget(here, capsys):
+    assert main(here, "--budget_minutes", "0.004") == 0
+    out = capsys.readouterr().out
+    assert not trainers(here) and "left: " in out and "done: 4 of 4" not in out
+    assert main(here, "--budget_minutes", "5") == 0
+    assert "done: 4 of 4 runs" in capsys.readouterr().out
+
+
+def test_a_failure_is_shown_and_the_others_go_on(here, capsys, monkeypatch):
+    broken = Cell("broken", "aa", "AA", None)
+    needs = Cell("needs", "llsa", "LLSA", 160, {"weights": "broken"})
+    monkeypatch.setattr(runs, "at_scale", lambda scale: [broken, needs, CELLS[0]._replace(seeds=1)])
+    write_configs(here)
+    assert main(here) == 1
+    out = capsys.readouterr().out
+    assert "broken-cpu-librispeech-seed1: failed: error: out of luck" in out
+    assert "needs-cpu-librispeech-seed1: failed: it needs the weights of broken-cpu-librispeech-seed1" in out
+    assert sorted(measured(here)) == ["aa-cpu-librispeech-seed1"]
+    assert "something" in (here / "results/runs/broken-cpu-librispeech-seed1/reproduce.log").read_text()
+
+
+def test_weights_that_are_not_on_this_machine_are_trained_again(here):
+    assert main(here, "--only", "sa-1920") == 0
+    before = measured(here)
+    shutil.rmtree(here / "results" / "runs")
+    assert main(here, "--only", "tuned") == 0
+    assert before.items() <= measured(here).items() and len(measured(here)) == 2
+
+
+def test_other_configurations_are_reported_and_kept(here, capsys):
+    assert main(here, "--only", "aa") == 0
+    path = here / "results" / "measured" / "aa-cpu-librispeech-seed1.json"
+    result = json.loads(path.read_text())
+    result["config"]["finetune"]["epochs"] += 1
+    path.write_text(json.dumps(result))
+    before = measured(here)
+    capsys.readouterr()
+    assert main(here, "--only", "aa") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "another" in line]
+    assert lines == [f"{path.stem}: measured with another finetune.epochs; to measure it again delete {path}"]
+    assert main(here, "--only", "sa-1920") == 2  # no table would take both
+    assert "no table could hold aa-cpu-librispeech-seed1 and new runs" in capsys.readouterr().err
+    assert measured(here) == before
+
+
+def test_what_is_trained_by_hand_is_taken_over_if_it_is_the_same(here):
+    folder = here / "results" / "runs" / "aa-cpu-librispeech-seed1"
+    folder.mkdir(parents=True)
+    config = json.loads((here / "configs" / "aa-cpu-librispeech-seed1.json").read_text())
+    summary = {"config": config, "utterances": {}, "wer": {"test-clean": {"wer": 1.0, "low": 0.0, "high": 2.0}}}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert main(here, "--only", "aa", "--seeds", "1") == 0
+    assert not steps(here) and json.loads(measured(here)["aa-cpu-librispeech-seed1"][0]) == summary
+    (here / "results" / "measured" / "aa-cpu-librispeech-seed1.json").unlink()
+    summary["config"]["dim"] = 1
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert main(here, "--only", "aa", "--seeds", "1") == 0 and len(steps(here)) == 1  # train.py judges
+
+
+def test_a_language_model_that_came_later_is_tested_alone(here, capsys):
+    (here / "lm.txt").write_text("A WORD\n")
+    only = ("--only", "sa-1920", "--lm", str(here / "lm.txt"))
+    assert main(here, *only[:2]) == 0
+    assert main(here, *only) == 0 and "with another lm; to measure it again delete" in capsys.readouterr().out
+    (here / "results" / "measured" / "sa-1920-cpu-librispeech-seed1.json").unlink()
+    assert main(here, *only) == 0
+    assert json.loads(*(content for content, _ in measured(here).values()))["lm"] == str(here / "lm.txt")
+    assert all(done == list(range(STEPS)) for done in steps(here).values())
+
+
+@pytest.mark.parametrize(
+    "options, says",
+    [
+        ([], "--data_folder is missing"),
+        (["--data_folder", "nowhere"], "nowhere is not there"),
+        (["--data_folder", "LibriSpeech", "--only", "ab"], "no experiment ab; there are aa, tuned, sa-1920"),
+        (["--data_folder", "LibriSpeech", "--jobs", "0"], "--jobs 0 must be above 0"),
+        (["--data_folder", "LibriSpeech", "--budget_minutes", "nan"], "--budget_minutes nan must be above 0"),
+        (["--data_folder", "LibriSpeech", "--lm", "nowhere.txt"], "nowhere.txt is not a file"),
+        (["--scale", "huge"], "invalid choice: 'huge'"),
+    ],
+)
+def test_bad_input(here, monkeypatch, capsys, options, says):
+    monkeypatch.chdir(here)
+    assert reproduce.main(options) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1 and errors[0].startswith("error: ") and says in errors[0]
+
+
+def test_every_figure_is_drawn(tmp_path):
+    for path in (ROOT / "results").glob("*.json"):
+        shutil.copy(path, tmp_path)
+    for name in ("measured", "delays"):
+        (tmp_path / name).symlink_to(ROOT / "results" / name)
+    reproduce.draw_figures(tmp_path)
+    assert {path.name for path in tmp_path.glob("*.png")} == {path.name for path in (ROOT / "results").glob("*.png")}
+
+
+@pytest.mark.parametrize("error", [AttributeError("no items"), reproduce.YAMLError("Ma: et al"), reproduce.UserError("no")])
+def test_a_damaged_file_stops_no_training(monkeypatch, capsys, error):
+    monkeypatch.setattr(reproduce, "draw_figures", lambda: None)
+
+    def fail():
+        raise error
+
+    monkeypatch.setattr(pages, "write", fail)
+    assert not reproduce.regenerate()
+    assert f"no new tables: {type(error).__name__}" in capsys.readouterr().out
+
+
+def test_tables_alone_leave_a_readme_as_it_is(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "README.md", tmp_path)
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    monkeypatch.setattr(reproduce, "draw_figures", lambda: None)
+    before = (tmp_path / "README.md").read_bytes()
+    (tmp_path / "README.md").write_bytes(before.replace(b"<!-- table: measured -->\n|", b"<!-- table: measured -->\nold\n|"))
+    assert reproduce.main(["--tables"]) == 0
+    assert (tmp_path / "README.md").read_bytes() == before
+
+
+def test_a_real_training(here, monkeypatch):
+    """The whole way, with train.py itself, of a very small model on noise."""
+    (here / "train.py").unlink()
+    (here / "train.py").symlink_to(ROOT / "train.py")
+    noise = np.random.default_rng(0)
+    for number, split in enumerate(("train-clean-5", "dev-clean", "test-clean")):
+        folder = here / "LibriSpeech" / split / f"{number}" / "2"
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [f"{number}-2-{n:04d}" for n in range(6)]
+        for name in names:
+            soundfile.write(folder / f"{name}.flac", 0.1 * noise.standard_normal(16000), 16000, subtype="PCM_16")
+        (folder / f"{number}-2.trans.txt").write_text("".join(f"{name} A WORD\n" for name in names))
+    small = {"dim": 16, "ffn_dim": 16, "num_layers": 2, "num_heads": 2, "finetune": {"epochs": 1, "batch_seconds": 3}}
+    monkeypatch.setattr(runs, "at_scale", lambda scale: [Cell("sa", "sa", "SA", 160, {**small, "lookaheads": [4, 0]})])
+    assert main(here, "--codec", "PCM, in FLAC") == 0
+    result = json.loads(measured(here)["sa-cpu-librispeech-seed1"][0])
+    assert result["data"]["splits"] == {"train": ["train-clean-5"], "dev": ["dev-clean"], "test": ["test-clean"]}
+    assert result["data"]["codec"] == "PCM, in FLAC" and result["latency"]["attention_ms"] == 160
+    assert len(result["utterances"]["test-clean"]["errors"].split()) == 6
