@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from torchaudio.transforms import MelSpectrogram
 from tqdm import tqdm
 
-from .phones import inventory
-from .splits import spread
-from .trained import tagged
+from recipes.LibriSpeech.data.dataset import spread
+from recipes.LibriSpeech.inference.loading import tagged
+from results.attention.phones import inventory
 
 DECAYS = (1e-1, 1e-2, 1e-3)  # of the probe's weights: wide features, such as filterbanks, want more
 FRAMES = 32_000  # for training and test together; more are thinned out evenly
