@@ -31,6 +31,8 @@ setup(
         "export": ["onnx>=1.20", "onnxscript>=0.7.2"],  # 0.7.1 cannot translate repeat_interleave
         "test": [
             "pytest>=8",
+            "ruff>=0.17.6,<0.18",  # another version may format otherwise
+            "mypy>=2.4,<2.5",  # another version may find other errors
             "matplotlib>=3.8",
             "praatio>=6.2,<7",
             "onnx>=1.20",
