@@ -1,17 +1,96 @@
-"""What the figures share: writing them, and labels that keep apart."""
+"""What all figures share: one colour for each attention, labels that keep apart, and how a figure is written.
+
+A figure of results/ takes its colours from here alone; a test reads the drawing modules and finds no other.
+"""
 
 import io
+import re
 
 import numpy as np
+from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
 from recipes.files import write_bytes
+
+INK, GREY, PALE, PAPER = "#222222", "#6E6E6E", "#DADADA", "#FFFFFF"
+"""Of words and axes; of what is there to compare with; of the background; of nothing."""
+SCALE, OVER_AND_UNDER = "cividis", "PuOr_r"
+"""Colour maps: from little to much; from less than expected over as expected (white) to more."""
+ATTENTIONS = {
+    "chunk mask": ("#E69F00", r"chunk.mask"),
+    "shared maps": ("#CC79A7", r"shared|follower|a map for|by \d"),
+    "relative positions": ("#882255", r"relative"),
+    "SummaryMixing": ("#009E73", r"SummaryMixing"),
+    "LLSA": ("#D55E00", r"\bLLSA\b"),
+    "MAA": ("#56B4E9", r"\bMAA\b"),
+    "SA": ("#0072B2", r"\bSA\b"),
+    "AA": ("#000000", r"\bAA\b"),
+}
+"""Colours (of Okabe and Ito, and one of Tol) and the words that name the attention; the first that fits counts."""
+
+
+def colour(words):
+    """The colour of the attention that a name or a title speaks of, the same in all figures.
+
+    Arguments
+    ---------
+    words : str
+        Such as `SA`, or the title of a row of a table.
+
+    Returns
+    -------
+    str
+        As #RRGGBB.
+
+    Raises
+    ------
+    ValueError
+        If the words name no attention.
+
+    Example
+    -------
+    >>> colour("SA, 12 ahead in each layer") == colour("SA") != colour("sa-1920 run as LLSA")
+    True
+    >>> colour("AA, relative, a map for 2 layers") == colour("shared maps")
+    True
+    """
+    for value, pattern in ATTENTIONS.values():
+        if re.search(pattern, words):
+            return value
+    raise ValueError(f"no attention is named in {words!r}")
+
+
+def for_text(value):
+    """The colour, as dark as letters on white must be: a contrast of 4.5 or more (WCAG 2.1).
+
+    Example
+    -------
+    >>> for_text(colour("SA")) == colour("SA").lower(), for_text(colour("chunk mask"))
+    (True, '#9d6d00')
+    """
+    rgb = np.array(to_rgb(value))
+    while contrast(rgb) < 4.5:
+        rgb = 0.99 * rgb
+    return to_hex(rgb)
+
+
+def contrast(value):
+    """Of a colour to white, from 1 to 21."""
+    rgb = np.array(to_rgb(value))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05)
+
+
+def plain(axes):
+    """Axes without a frame; returns them."""
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
 
 
 def save(figure, path):
     """Write a figure as PNG, unless the file has these pixels already."""
     raw, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(raw, dpi=120, facecolor="white")
+    figure.savefig(raw, dpi=120, facecolor=PAPER)
     Image.open(raw).convert("RGB").quantize(128).save(small, "png", optimize=True)  # a third of the size
     if not path.exists() or not np.array_equal(pixels(small), pixels(path)):
         write_bytes(path, small.getvalue())
