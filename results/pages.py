@@ -11,7 +11,7 @@ import ruamel.yaml
 
 from recipes.files import write_text
 from results.comparison.rows import rows, sections
-from results.speed import headlines_report, report
+from results.speed import paper_size_report, report
 
 ROOT = Path(__file__).parents[1]
 OTHER_RUNS = ("llsa-chunk3-mini-librispeech-seed1",)
@@ -165,14 +165,14 @@ def published(path=ROOT / "results" / "published.yaml"):
     )
 
 
-def headlines(path=ROOT / "results" / "speed" / "headlines.json"):
+def paper_size(path=ROOT / "results" / "speed" / "paper_size.json"):
     """Look-ahead, training step and streaming at the size of the papers."""
-    return headlines_report.table_of(path, markdown)
+    return paper_size_report.table_of(path, markdown)
 
 
-def estimate(path=ROOT / "results" / "speed" / "headlines.json"):
+def estimate(path=ROOT / "results" / "speed" / "paper_size.json"):
     """What the size of the papers would cost on all of LibriSpeech."""
-    return headlines_report.estimate_of(path, markdown)
+    return paper_size_report.estimate_of(path, markdown)
 
 
 def made(table):
@@ -187,7 +187,7 @@ def fill(text):
     """README's text with each table between its markers made anew."""
     tables = {"default": default_run, "comparison": comparison, "measured": measured}
     tables |= {"published": published, "latency": latency, "delays": delays, "speed": speed}
-    tables |= {"headlines": headlines, "estimate": estimate}
+    tables |= {"paper_size": paper_size, "estimate": estimate}
     for name, table in tables.items():
         pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end -->)"
         text = re.sub(pattern, lambda match: f"{match[1]}{made(table)}\n{match[2]}", text, flags=re.DOTALL)

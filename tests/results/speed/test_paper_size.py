@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from results.common import timing
-from results.speed import headlines, headlines_report
+from results.speed import paper_size, paper_size_report
 
 FEW = {"AA": "aa", "SA": "sa", "LLSA": "llsa", "LLSA, chunk 3": "llsa"}
 TINY = ["--scale", "mini", "--seconds", "1", "--repeats", "2", "--threads", "1"]
@@ -16,12 +16,12 @@ TINY = ["--scale", "mini", "--seconds", "1", "--repeats", "2", "--threads", "1"]
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Runs the command at the mini scale, on a file of its own; its exit code, the results, what it prints."""
-    path, threads = tmp_path / "headlines.json", torch.get_num_threads()
-    monkeypatch.setattr(headlines, "VARIANTS", FEW)
-    monkeypatch.setattr(headlines, "STREAMED", 0.64)
+    path, threads = tmp_path / "paper_size.json", torch.get_num_threads()
+    monkeypatch.setattr(paper_size, "VARIANTS", FEW)
+    monkeypatch.setattr(paper_size, "STREAMED", 0.64)
 
     def run(*options):
-        code = headlines.main([*options, "--output", str(path)])
+        code = paper_size.main([*options, "--output", str(path)])
         out, err = capsys.readouterr()
         return code, json.loads(path.read_text()) if path.exists() else None, out, err
 
@@ -32,8 +32,8 @@ def run(tmp_path, monkeypatch, capsys):
 
 def test_end_to_end_and_resumes(run, monkeypatch):
     code, results, out, err = run(*TINY)
-    cells = headlines_report.find(results)
-    assert code == 0 and not err and cells.keys() == {(group, name) for group in headlines.GROUPS for name in FEW}
+    cells = paper_size_report.find(results)
+    assert code == 0 and not err and cells.keys() == {(group, name) for group in paper_size.GROUPS for name in FEW}
     assert {name: cells["stream", name]["lookahead_ms"] for name in FEW} == {
         "AA": None, "SA": 4 * 4 * 40, "LLSA": 160, "LLSA, chunk 3": 160,
     }  # fmt: skip
@@ -50,22 +50,22 @@ def test_end_to_end_and_resumes(run, monkeypatch):
     assert cells["stream", "SA"]["state_bytes"] > 0 and cells["stream", "AA"]["rtf"] == {}
     assert "missing" not in out and "no streaming form" in out and "ESTIMATE" in out
     written = run.path.read_text()
-    monkeypatch.setattr(headlines, "make_brain", None)  # a second call measures nothing, a lost group only itself
+    monkeypatch.setattr(paper_size, "make_brain", None)  # a second call measures nothing, a lost group only itself
     assert run(*TINY)[0] == 0 and run.path.read_text() == written
     results["cells"] = [cell for cell in results["cells"] if cell["group"] != "stream"]
     run.path.write_text(json.dumps(results))
     code, _, out, _ = run("--report")
     assert code == 0 and "missing" in out
     code, results, out, _ = run(*TINY)
-    assert code == 0 and headlines_report.find(results).keys() == cells.keys() and "missing" not in out
+    assert code == 0 and paper_size_report.find(results).keys() == cells.keys() and "missing" not in out
     code, _, out, err = run(*TINY, "--precision", "bf16")
     assert code == 2 and not out and err.count("\n") == 1 and "another precision" in err
 
 
 def test_operations_of_a_training_step_are_those_of_its_products(run):
     """Forward once and backward twice those of the weights for each frame, more for the scores and for the first layer."""
-    options = headlines.argparse.Namespace(scale="mini", precision="fp32", device="cpu", seconds=2, repeats=1)
-    (cell, *_) = headlines.measure_steps("finetune", options)
+    options = paper_size.argparse.Namespace(scale="mini", precision="fp32", device="cpu", seconds=2, repeats=1)
+    (cell, *_) = paper_size.measure_steps("finetune", options)
     frames, dim, ffn, layers = 50, 128, 256, 4
     blocks = layers * (4 * dim * dim + 2 * dim * ffn) * frames + layers * 2 * frames * frames * dim
     front_end = (80 * dim * 3 * 2 + dim * dim * 3 + dim * dim) * frames
@@ -88,17 +88,17 @@ def planted():
 
 
 def test_numbers_of_the_report_from_planted_ones():
-    baseline, other = headlines_report.headline_rows(planted())
+    baseline, other = paper_size_report.step_rows(planted())
     assert (baseline["training step"], other["training step"]) == ("100 ms [100, 150]", "4.00 [3.00, 4.50]")  # 2, 4 and 5
     memory = "memory beyond what is held"
     assert (baseline[memory], other[memory]) == ("1024 MiB", "0.50")
-    baseline, other = headlines_report.estimate_rows(planted())
+    baseline, other = paper_size_report.estimate_rows(planted())
     hours = 2e9 * 100 * 3600 * 2 / (312e12 * 0.3) / 3600
     assert baseline["hours of one A100 SXM"] == f"missing + {hours:.3g}"
     assert other["hours of one A100 SXM"] == f"missing + {2 * hours:.3g}"
     assert baseline["GiB of each GPU"] == "missing + 7" and other["GiB of each GPU"] == "missing + 5"  # 3 + 4 * 1
     assert baseline["step here, s"] == "missing + 0.1" and baseline["GFLOP/s in it"] == "missing + 200"
-    text = headlines_report.report(planted())
+    text = paper_size_report.report(planted())
     assert "ESTIMATE" in text and "30%" in text and "fine-tuning 2 epochs of 100 h" in text
 
 
@@ -116,12 +116,12 @@ def test_numbers_of_the_report_from_planted_ones():
 )
 def test_bad_input_is_one_line(capsys, arguments, words):
     threads = torch.get_num_threads()
-    assert headlines.main(arguments) == 2
+    assert paper_size.main(arguments) == 2
     torch.set_num_threads(threads)
     out, err = capsys.readouterr()
     assert err.startswith("error: ") and err.count("\n") == 1 and words in err and not out
 
 
-@pytest.mark.parametrize("module", [headlines, headlines_report, timing], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [paper_size, paper_size_report, timing], ids=lambda module: module.__name__)
 def test_examples(module):
     assert doctest.testmod(module).failed == 0

@@ -1,8 +1,8 @@
 """What needs no training: look-ahead, time and memory of a training step, speed of streaming, at the size of the papers.
 
-    python -m results.speed.headlines                               # all that is missing in results/headlines.json
-    python -m results.speed.headlines --scale mini --seconds 4 --repeats 1 --output mini.json
-    python -m results.speed.headlines --report                      # measures nothing: tables and estimate of the file
+    python -m results.speed.paper_size                               # all that is missing in results/speed/paper_size.json
+    python -m results.speed.paper_size --scale mini --seconds 4 --repeats 1 --output mini.json
+    python -m results.speed.paper_size --report                      # measures nothing: tables and estimate of the file
 
 Weights are random, audio is noise. A step is what train.py does with a batch: forward, backward, clipping and optimiser, in
 pre-training and in CTC fine-tuning (without speed perturbation, which would change the length). Its floating-point operations
@@ -34,7 +34,7 @@ from recipes.LibriSpeech.data.dataset import TOKENS, encode
 from recipes.LibriSpeech.training.finetune import FinetuneBrain
 from recipes.LibriSpeech.training.pretrain import PretrainBrain, Pretraining
 from results.common.timing import begin, load, milliseconds, peak_bytes, positive, save, take_turns
-from results.speed import headlines_report
+from results.speed import paper_size_report
 
 ROOT = Path(__file__).parents[2]
 VARIANTS = {"AA": "aa", "MAA": "maa", "SA": "sa", "LLSA": "llsa", "LLSA, chunk 3": "llsa", "LLSA, chunk 5": "llsa"}
@@ -187,7 +187,7 @@ def main(arguments):
     parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of the CPU; default: %(default)s")
     parser.add_argument("--again", action="store_true", help="measure also what is in the file")
     parser.add_argument("--report", action="store_true", help="measure nothing")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "speed" / "headlines.json", metavar="JSON")
+    parser.add_argument("--output", type=Path, default=ROOT / "results" / "speed" / "paper_size.json", metavar="JSON")
     try:
         options = parser.parse_args(arguments)
         if options.device == "cpu" and options.precision == "fp16":
@@ -200,7 +200,7 @@ def main(arguments):
     except (UserError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    print(headlines_report.report(results))
+    print(paper_size_report.report(results))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What results/headlines.json says: the headlines, and what the same training would cost on all of LibriSpeech.
+"""What results/speed/paper_size.json says: the headlines, and what the same training would cost on all of LibriSpeech.
 
 Every number is computed from the cells of the file, but for those of `GPUS`, `UTILISATION` and `HOURS`, which are named
 wherever they enter. Ratios are those of the same round, and their median.
@@ -26,13 +26,13 @@ def find(results):
     return {(cell["group"], cell["variant"]): cell for cell in results["cells"]}
 
 
-def headline_rows(results):
+def step_rows(results):
     """One row for each attention: look-ahead, training step and its memory, streaming; what is missing says so.
 
     Arguments
     ---------
     results : dict
-        Of results/headlines.json.
+        Of results/speed/paper_size.json.
 
     Returns
     -------
@@ -172,7 +172,7 @@ def arithmetic(results):
 
 def table_of(path, markdown):
     """README's table of headlines, with its conditions; `markdown` makes one of rows."""
-    return _of(path, lambda results: f"{conditions(results)}\n\n{markdown(headline_rows(results))}")
+    return _of(path, lambda results: f"{conditions(results)}\n\n{markdown(step_rows(results))}")
 
 
 def estimate_of(path, markdown):
@@ -186,5 +186,5 @@ def _of(path, words):
 
 def report(results):
     """All of it as text."""
-    parts = [conditions(results), table(headline_rows(results))]
+    parts = [conditions(results), table(step_rows(results))]
     return "\n\n".join([*parts, arithmetic(results), table(estimate_rows(results))])
