@@ -7,11 +7,12 @@ import pkgutil
 import pytest
 import speech_attention
 
-import recipes.LibriSpeech
+import recipes
+import results
 
 MODULES = sorted(
     module.name
-    for package in (speech_attention, recipes.LibriSpeech)
+    for package in (speech_attention, recipes, results)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 )
 

@@ -105,7 +105,7 @@ def prepare(data_folder, save_folder, splits, skip_bad=False, jobs=None):
     -------
     >>> prepare("/nowhere", "manifests", ["dev-clean"])
     Traceback (most recent call last):
-    recipes.errors.UserError: Data folder /nowhere is not there: give the folder that holds your LibriSpeech splits.
+    recipes.command_line.UserError: Data folder /nowhere is not there: give the folder that holds your LibriSpeech splits.
     """
     root = find_root(data_folder)
     for split in splits:

@@ -54,7 +54,7 @@ def resample(counts, units, seed=0, resamples=RESAMPLES):
     Example
     -------
     >>> resample(np.array([[1, 2, 5]]), ["ann", "ann", "bob"], resamples=8)
-    array([[ 6., 10.,  8.,  6.,  8., 10.,  8.,  8.]])
+    array([[10.,  8.,  6.,  6.,  8., 10., 10., 10.]])
     """
     _, index = np.unique(np.asarray(units), return_inverse=True)
     sums = np.stack([np.bincount(index, column) for column in counts])  # (columns, units)
