@@ -1,6 +1,9 @@
-"""A main job that takes seconds: its command line, and the line with which it fails."""
+"""A main job that takes seconds: its data, its command line, and the line with which it fails."""
 
 from pathlib import Path
+
+import numpy as np
+import soundfile
 
 import train
 
@@ -12,6 +15,39 @@ TINY = {
     "pretrain": "{epochs: 2, batch_seconds: 6}", "finetune": "{epochs: 2, batch_seconds: 6}",
     "ckpt_interval_minutes": "0", "ckpt_interval_steps": "1",
 }  # fmt: skip
+
+
+def write_tree(root, splits, seconds):
+    """Write a LibriSpeech tree of noise.
+
+    Arguments
+    ---------
+    root : Path
+        A folder that is not there yet.
+    splits : dict
+        How many utterances each split has. Two speakers in each, no speaker in two splits; utterance `n` of a speaker says
+        "UTTERANCE" and n + 1 times "WORD".
+    seconds : float
+        The length of each utterance.
+
+    Returns
+    -------
+    Path
+        `root`.
+    """
+    noise = np.random.default_rng(0)
+    for number, (split, utterances) in enumerate(splits.items()):
+        for speaker in (100 + 2 * number, 101 + 2 * number):
+            chapter = root / split / str(speaker) / "7"
+            chapter.mkdir(parents=True)
+            lines = []
+            for n in range(utterances // 2 + (speaker % 2 == 0 and utterances % 2)):
+                name = f"{speaker}-7-{n:04d}"
+                wave = 0.1 * noise.standard_normal(int(16000 * seconds))
+                soundfile.write(chapter / f"{name}.flac", wave, 16000, subtype="PCM_16")
+                lines.append(" ".join([name, "UTTERANCE", *["WORD"] * (n + 1)]) + "\n")
+            (chapter / f"{speaker}-7.trans.txt").write_text("".join(lines))
+    return root
 
 
 def arguments(root, folder, *flags, yaml="llsa", **changes):
