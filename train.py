@@ -8,21 +8,19 @@
 Run again, the same command goes on where it was stopped.
 """
 
-import dataclasses
 import math
 import sys
 from pathlib import Path
 
 import speechbrain as sb
 import torch
-from speech_attention.recognizer import Recognizer
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
 
-from recipes import files, machine, text_table
+from recipes import files, text_table
 from recipes.command_line import UserError
 from recipes.LibriSpeech import experiment, summary
 from recipes.LibriSpeech.data import prepare
-from recipes.LibriSpeech.data.dataset import TOKENS, dataset
+from recipes.LibriSpeech.data.dataset import dataset
 from recipes.LibriSpeech.data.download import download
 from recipes.LibriSpeech.data.synthetic import embedded_corpus
 from recipes.LibriSpeech.decoding import beam_search
@@ -168,80 +166,26 @@ def finetune(hparams, config, run_opts, sets):
     return brain
 
 
-def described(manifest):
-    """A manifest for the summary: all but its place."""
-    return {name: value for name, value in dataclasses.asdict(manifest).items() if name not in ("split", "path")}
-
-
-def per_utterance(utterances, with_lm):
-    """For paired tests and intervals, in the order of the sorted ids: speakers, words and word errors, each joined by spaces.
-
-    `errors` are those of the greedy search, `errors_lm` those with a language model, if there was one.
-    """
-    columns = {
-        "speakers": [utterance.id.partition("-")[0] for utterance in utterances],
-        "words": [len(utterance.reference) for utterance in utterances],
-        "errors": [utterance.errors for utterance in utterances],
-    }
-    if with_lm:
-        columns["errors_lm"] = [utterance.errors for utterance in with_lm]
-    return {name: " ".join(map(str, values)) for name, values in columns.items()}
-
-
 def test(brain, hparams, config, run_opts, sets, manifests):
     """Test every test split, offline and streaming, write `summary.json` and files of utterances, print the table."""
-    folder, model, seconds, audio_seconds = hparams["output_folder"], hparams["model"], 0.0, 0.0
-    offline, scores, streaming = {}, {}, {}
-    for split, data in sets["test"].items():
-        score, offline[split], took, audio = brain.test(data)
-        scores[split] = score.as_dict()
-        seconds, audio_seconds = seconds + took, audio_seconds + audio
+    folder = hparams["output_folder"]
+    offline = {split: brain.test(data) for split, data in sets["test"].items()}  # by all processes
     if not if_main_process():
         return
-    streams = math.isfinite(model.encoder.lookahead)
-    for split, data in sets["test"].items():
-        write_utterances(folder / f"utterances-{split}.tsv", offline[split])
-        if streams:
-            score, utterances, different = brain.test_streaming(data, offline[split])
-            streaming[split] = {**score.as_dict(), "different": different}
+    for split, (_, utterances, *_) in offline.items():
+        write_utterances(folder / f"utterances-{split}.tsv", utterances)
+    streaming, with_lm = None, None
+    if math.isfinite(hparams["model"].encoder.lookahead):
+        streaming = {split: brain.test_streaming(data, offline[split][1]) for split, data in sets["test"].items()}
+        for split, (_, utterances, _) in streaming.items():
             write_utterances(folder / f"utterances-{split}-streaming.tsv", utterances)
-    wer_lm, lm, with_lm = None, None, {}
     if hparams["lm"] is not None:
-        wer_lm, lm, with_lm = beam_search.test(brain, hparams["lm"], hparams["lm_folder"], sets, folder)
-    result = {
-        "experiment": hparams["name"],
-        **{key: config[key]["class"].rpartition(".")[2] for key in ("attention", "block", "objective")},
-        "scale": hparams["scale"],
-        "seed": hparams["seed"],
-        "debug": run_opts.debug,
-        "wer": scores,
-        "wer_streaming": streaming if streams else None,
-        "wer_lm": wer_lm,
-        "lm": lm,
-        "dev_wer": brain.checkpointer.find_checkpoint(min_key="WER").meta["WER"],
-        "latency": model.latency(),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "speed": {"test_real_time_factor": seconds / audio_seconds, "device": str(brain.device)},
-        "memory": {
-            "peak_mib": machine.peak_memory_mib(brain.device),
-            "state_bytes": Recognizer(model, TOKENS).state_bytes if streams else None,
-        },
-        "log": {name: summary.stage_log(folder / name) for name in ("pretrain", "finetune")},
-        "utterances": {split: per_utterance(utterances, with_lm.get(split)) for split, utterances in offline.items()},
-        "data": {
-            "codec": hparams["codec"] if hparams["data_folder"] else "synthetic (espeak-ng), FLAC",
-            "splits": {name: hparams[f"{name}_splits"] for name in ("train", "dev", "test")},
-            "manifests": {split: described(manifest) for split, manifest in manifests.items()},
-        },
-        "time_s": {**{name: summary.stage_seconds(folder / name) for name in ("pretrain", "finetune")}, "test": seconds},
-        "start": experiment.origin(hparams["weights"] or hparams["pretrained"]),
-        "command": hparams["command"],
-        "config": experiment.identity(config),
-        "config_hash": summary.config_hash(experiment.identity(config)),
-        "environment": machine.environment(),
-    }
+        with_lm = beam_search.test(brain, hparams["lm"], hparams["lm_folder"], sets, folder)
+    start = experiment.origin(hparams["weights"] or hparams["pretrained"])
+    tested = summary.Tested(offline, streaming, with_lm)
+    result = summary.build(hparams, experiment.identity(config), start, brain, tested, manifests)
     files.write_json(folder / "summary.json", result)
-    print("\n" + text_table.table(summary.summary_rows(result)))
+    print("\n" + text_table.table(summary.summary_rows(summary.Summary(result))))
     print(f"\nsummary: {folder / 'summary.json'}")
 
 

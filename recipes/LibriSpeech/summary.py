@@ -1,11 +1,28 @@
-"""The summary of a run: hash of its configuration, environment, peak memory; writing it, and tables of several."""
+"""The summary of a run, `summary.json`: what is in it, how it is built after the test, and how it is read again.
 
+Nobody else knows the keys of the file: train.py calls `build`, all others read it as `Summary`.
+"""
+
+import dataclasses
 import hashlib
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from speech_attention.recognizer import Recognizer
+
+from recipes import machine
+from recipes.command_line import UserError
+from recipes.LibriSpeech.data.dataset import TOKENS
+
+STAGES = "pretrain", "finetune"
+SYNTHETIC = "synthetic (espeak-ng), FLAC"
 
 
-def config_hash(config):
+def config_hash(config: Mapping[str, Any]) -> str:
     """Hash of a configuration: the same for the same values, in whatever order the keys come.
 
     Arguments
@@ -27,65 +44,307 @@ def config_hash(config):
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def stage_log(folder):
-    """The records of a training stage, one for each epoch, from its `log.jsonl`; none if it did not run."""
+class Tested(NamedTuple):
+    """What the test stage has found. Each dict has an entry for each test split.
+
+    Arguments
+    ---------
+    offline : dict
+        What `FinetuneBrain.test` returned: score, utterances, seconds, seconds of audio.
+    streaming : dict or None
+        What `FinetuneBrain.test_streaming` returned: score, utterances, ids of those whose text differs; None if it can't stream.
+    with_lm : tuple or None
+        What `beam_search.test` returned: scores, description of the language model, utterances; None without one.
+    """
+
+    offline: dict
+    streaming: dict | None = None
+    with_lm: tuple[dict, dict, dict] | None = None
+
+
+def build(hparams: Mapping, config: dict, start: dict | None, brain, tested: Tested, manifests: Mapping) -> dict:
+    """The content of `summary.json`.
+
+    Arguments
+    ---------
+    hparams : dict
+        The experiment, see `experiment.load`; with `command`, the words that started it.
+    config : dict
+        What decides its result, see `experiment.identity`.
+    start : dict or None
+        The experiment whose weights it began with, see `experiment.origin`.
+    brain : FinetuneBrain
+        After the test.
+    tested : Tested
+    manifests : dict
+        Manifest of each split.
+
+    Returns
+    -------
+    dict
+        Plain values for JSON.
+    """
+    folder, model = hparams["output_folder"], hparams["model"]
+    scores_lm, lm, utterances_lm = tested.with_lm or (None, None, {})
+    seconds = sum(took for _, _, took, _ in tested.offline.values())
+    audio_seconds = sum(audio for _, _, _, audio in tested.offline.values())
+    streaming = tested.streaming
+    return {
+        "experiment": hparams["name"],
+        **{key: config[key]["class"].rpartition(".")[2] for key in ("attention", "block", "objective")},
+        "scale": hparams["scale"],
+        "seed": hparams["seed"],
+        "debug": brain.debug,
+        "wer": {split: score.as_dict() for split, (score, *_) in tested.offline.items()},
+        "wer_streaming": streaming
+        and {split: {**score.as_dict(), "different": different} for split, (score, _, different) in streaming.items()},
+        "wer_lm": scores_lm,
+        "lm": lm,
+        "dev_wer": brain.checkpointer.find_checkpoint(min_key="WER").meta["WER"],
+        "latency": model.latency(),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "speed": {"test_real_time_factor": seconds / audio_seconds, "device": str(brain.device)},
+        "memory": {
+            "peak_mib": machine.peak_memory_mib(brain.device),
+            "state_bytes": Recognizer(model, TOKENS).state_bytes if math.isfinite(model.encoder.lookahead) else None,
+        },
+        "log": {stage: _stage_log(folder / stage) for stage in STAGES},
+        "utterances": {
+            split: _columns(utterances, utterances_lm.get(split)) for split, (_, utterances, *_) in tested.offline.items()
+        },
+        "data": {
+            "codec": hparams["codec"] if hparams["data_folder"] else SYNTHETIC,
+            "splits": {name: hparams[f"{name}_splits"] for name in ("train", "dev", "test")},
+            "manifests": {split: _without_place(manifest) for split, manifest in manifests.items()},
+        },
+        "time_s": {**{stage: _stage_seconds(folder / stage) for stage in STAGES}, "test": seconds},
+        "start": start,
+        "command": hparams["command"],
+        "config": config,
+        "config_hash": config_hash(config),
+        "environment": machine.environment(),
+    }
+
+
+def _stage_log(folder):
+    """The records of a training stage, one for each epoch; none if it did not run."""
     log = Path(folder) / "log.jsonl"
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def stage_seconds(folder):
+def _stage_seconds(folder):
     """Seconds that a training stage took, over all its restarts; 0.0 if it did not run."""
-    return next((record["seconds"] for record in reversed(stage_log(folder))), 0.0)
+    return next((record["seconds"] for record in reversed(_stage_log(folder))), 0.0)
 
 
-def summary_rows(summary):
-    """The lines of the results table that a run fills: one for each of its test sets.
+def _columns(utterances, with_lm):
+    """Speaker, words and word errors of each utterance in the order of the sorted ids, each column joined by spaces.
+
+    They are there for paired tests and intervals: `errors` of the greedy search, `errors_lm` with a language model.
+    """
+    columns = {
+        "speakers": [utterance.id.partition("-")[0] for utterance in utterances],
+        "words": [len(utterance.reference) for utterance in utterances],
+        "errors": [utterance.errors for utterance in utterances],
+    }
+    if with_lm:
+        columns["errors_lm"] = [utterance.errors for utterance in with_lm]
+    return {name: " ".join(map(str, values)) for name, values in columns.items()}
+
+
+def _without_place(manifest):
+    """A manifest as a dict, without its name and place."""
+    return {name: value for name, value in dataclasses.asdict(manifest).items() if name not in ("split", "path")}
+
+
+class Wer(NamedTuple):
+    """A word error rate in percent, its 95 % interval, of how many utterances, and in how many the stream's text differs."""
+
+    wer: float
+    low: float
+    high: float
+    utterances: int | None = None
+    different: int | None = None
+
+    @classmethod
+    def of(cls, score: Mapping) -> "Wer":
+        """From the entry of a summary."""
+        different = score.get("different")
+        counts = score.get("utterances"), None if different is None else len(different)
+        return cls(score["wer"], score["low"], score["high"], *counts)
+
+
+def _entry(*keys: str, doc: str, **default: Any) -> Any:
+    """A property of `Summary`: what stands below these keys, or the default where the last of them is not there."""
+
+    def entry(summary):
+        (*above, last), found = keys, summary.content
+        for key in above:
+            found = found[key]
+        return found.get(last, default["default"]) if default else found[last]
+
+    return property(entry, doc=doc)
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """A summary that is read again. What older files lack is None or empty.
 
     Arguments
     ---------
-    summary : dict
-        The summary of a run, as train.py writes it.
-
-    Returns
-    -------
-    list of dict
-        Rows for `table`. A latency of None in the summary is that of the whole utterance.
+    content : dict
+        As `build` made it.
+    path : Path or None
+        Where it was read.
 
     Example
     -------
-    >>> rows = summary_rows({
+    >>> summary = Summary({"wer": {"test-clean": {"wer": 5.84, "low": 5.51, "high": 6.2}}, "latency": {"attention_ms": 160.0}})
+    >>> summary.tests, summary.score("test-clean").wer, summary.streams
+    (['test-clean'], 5.84, True)
+    """
+
+    content: dict
+    path: Path | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> "Summary":
+        """The summary in a file; UserError, in one line, if it holds none."""
+        try:
+            content = json.loads(path.read_text())
+            _ = content["config"], content["wer"]
+        except (ValueError, LookupError, TypeError) as error:
+            raise UserError(f"{path} is damaged: delete it, to measure it again") from error
+        return cls(content, path)
+
+    experiment = _entry("experiment", doc="Its name, str.")
+    attention = _entry("attention", doc="Name of the class of the attention, str.")
+    scale = _entry("scale", doc="Name of the scale, str or None.", default=None)
+    config = _entry("config", doc="What decides the result, see `experiment.identity`, dict.")
+    config_hash = _entry("config_hash", doc="Hash of `config`, str or None.", default=None)
+    command = _entry("command", doc="The words that do the experiment again, str or None.", default=None)
+    environment = _entry("environment", doc="Versions and hardware, see `machine.environment`, dict.")
+    device = _entry("speed", "device", doc="Device that trained and tested it, str.")
+    parameters = _entry("parameters", doc="How many numbers are trained, int.")
+    lookahead_ms = _entry("latency", "attention_ms", doc="Look-ahead of all layers together, in ms; None: the utterance.")
+    total_ms = _entry("latency", "total_ms", doc="The same with the frame itself and the front end.")
+    lm = _entry("lm", doc="The language model: its file, how it was estimated, its weights; dict or None.", default=None)
+    codec = _entry("data", "codec", doc="What the audio went through, str.")
+    splits = _entry("data", "splits", doc="Names of the `train`, `dev` and `test` splits, dict of lists of str.")
+
+    @property
+    def block(self) -> str:
+        """Kind of the blocks: Transformer, Conformer or Branchformer."""
+        return self.content["block"].removesuffix("Block")
+
+    @property
+    def start(self) -> dict:
+        """`name` and `config_hash` of the experiment whose weights it began with; both None if it began with none."""
+        return self.content.get("start") or {"name": None, "config_hash": None}
+
+    @property
+    def chunk(self) -> int:
+        """Final frames that share a set of revisions, or one mean."""
+        return self.config["attention"].get("chunk") or 1
+
+    @property
+    def revisions(self) -> list[int] | None:
+        """The look-ahead frames that are computed again, where these are not all."""
+        return self.config["attention"].get("revisions")
+
+    @property
+    def owners(self) -> list[int] | None:
+        """Layers that make attention maps, where others use them too."""
+        return self.config.get("owners")
+
+    @property
+    def streams(self) -> bool:
+        """Whether it has a streaming form."""
+        return self.lookahead_ms is not None
+
+    @property
+    def tests(self) -> list[str]:
+        """The test splits."""
+        return list(self.content["wer"])
+
+    def score(self, test: str) -> Wer:
+        """Of the greedy search, offline."""
+        return Wer.of(self.content["wer"][test])
+
+    def streaming_score(self, test: str) -> Wer | None:
+        """Of the greedy search, in streams."""
+        scores = self.content.get("wer_streaming")
+        return Wer.of(scores[test]) if scores else None
+
+    def lm_score(self, test: str) -> Wer | None:
+        """Of the search with a language model, offline."""
+        scores = self.content.get("wer_lm")
+        return Wer.of(scores[test]) if scores else None
+
+    @property
+    def has_counts(self) -> bool:
+        """Whether the words and errors of each utterance are there."""
+        return "utterances" in self.content
+
+    def counts(self, test: str, what: str) -> np.ndarray | None:
+        """`words`, `speakers`, `errors` or `errors_lm` of each utterance, in the order of the sorted ids."""
+        column = self.content["utterances"][test].get(what)
+        return None if column is None else np.array(column.split(), int)
+
+    def log(self, stage: str) -> list[dict]:
+        """The records of a training stage, one for each epoch."""
+        return self.content.get("log", {}).get(stage, [])
+
+    @property
+    def seconds(self) -> float:
+        """Of both stages and the test."""
+        return sum(self.content["time_s"].values())
+
+    def manifest(self, split: str) -> dict:
+        """`utterances`, `hours`, `speakers` and `sha256` of a split; empty if it was not used."""
+        return self.content["data"]["manifests"].get(split, {})
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """Of each split."""
+        return {split: self.manifest(split)["sha256"] for split in self.content["data"]["manifests"]}
+
+    def hours(self, kind: str) -> float:
+        """Of the `train`, `dev` or `test` splits together."""
+        return sum(self.manifest(split)["hours"] for split in self.splits[kind])
+
+
+def summary_rows(summary: Summary) -> list[dict]:
+    """The lines of the table that a run ends with: one for each of its test sets.
+
+    Example
+    -------
+    >>> rows = summary_rows(Summary({
     ...     "experiment": "llsa", "attention": "LLSA", "scale": "mini", "parameters": 1234567,
     ...     "wer": {"test-clean": {"wer": 5.84, "low": 5.51, "high": 6.2}},
-    ...     "wer_streaming": {"test-clean": {"wer": 5.84, "different": []}},
+    ...     "wer_streaming": {"test-clean": {"wer": 5.84, "low": 5.51, "high": 6.2, "different": []}},
     ...     "latency": {"attention_ms": 160.0, "total_ms": 200.0}, "time_s": {"pretrain": 60.0, "test": 30.0},
-    ... })
+    ... }))
     >>> rows[0]["test"], rows[0]["WER % [95 %]"], rows[0]["attention latency (ms)"], rows[0]["time (min)"]
     ('test-clean', '5.84 [5.51, 6.20]', 160.0, 1.5)
     """
-    latency = {
-        name: "utterance" if summary["latency"][name] is None else summary["latency"][name]
-        for name in ("attention_ms", "total_ms")
-    }
-    return [
-        {
-            "experiment": summary["experiment"],
-            "attention": summary["attention"],
-            "scale": summary["scale"],
-            "test": test,
-            "WER % [95 %]": f"{score['wer']:.2f} [{score['low']:.2f}, {score['high']:.2f}]",
-            **({"WER % LM": summary["wer_lm"][test]["wer"]} if summary.get("wer_lm") else {}),
-            **_streaming_columns(summary["wer_streaming"], test),
-            "attention latency (ms)": latency["attention_ms"],
-            "total latency (ms)": latency["total_ms"],
-            "parameters (M)": summary["parameters"] / 1e6,
-            "time (min)": sum(summary["time_s"].values()) / 60,
-        }
-        for test, score in summary["wer"].items()
-    ]
-
-
-def _streaming_columns(streaming, test):
-    """WER streaming, and in how many utterances the text is not the offline one."""
-    score = streaming[test] if streaming else {"wer": None, "different": None}
-    different = score["different"] if score["different"] is None else len(score["different"])
-    return {"WER % streaming": score["wer"], "utterances that differ": different}
+    rows = []
+    for test in summary.tests:
+        score, streaming, with_lm = summary.score(test), summary.streaming_score(test), summary.lm_score(test)
+        rows.append(
+            {
+                "experiment": summary.experiment,
+                "attention": summary.attention,
+                "scale": summary.scale,
+                "test": test,
+                "WER % [95 %]": f"{score.wer:.2f} [{score.low:.2f}, {score.high:.2f}]",
+                **({"WER % LM": with_lm.wer} if with_lm else {}),
+                "WER % streaming": streaming and streaming.wer,
+                "utterances that differ": streaming and streaming.different,
+                "attention latency (ms)": summary.lookahead_ms if summary.streams else "utterance",
+                "total latency (ms)": summary.total_ms if summary.streams else "utterance",
+                "parameters (M)": summary.parameters / 1e6,
+                "time (min)": summary.seconds / 60,
+            }
+        )
+    return rows
