@@ -7,7 +7,7 @@ import pytest
 
 from recipes import files
 
-SUMMARY = {"experiment": "llsa", "wer": {"test-clean": {"wer": 5.84}}, "wer_streaming": None, "different": ["a", "b"]}
+SUMMARY = {"attention": "LLSA", "wer": {"test-clean": {"wer": 5.84}}, "wer_streaming": None, "different": ["a", "b"]}
 
 
 def test_json_round_trip(tmp_path):
