@@ -19,6 +19,7 @@ from speechbrain.utils.distributed import if_main_process
 from recipes.command_line import UserError
 from recipes.files import write_json
 from recipes.LibriSpeech.summary import config_hash
+from recipes.LibriSpeech.training import optimization
 
 HPARAMS = Path(__file__).parents[2] / "hparams"
 INCIDENTAL = {"output_folder", "data_folder", "embedded_folder", "stage", "download", "num_workers", "ckpt_interval_minutes"}
@@ -42,7 +43,6 @@ RULES = (
     ("eval_precision", *_one_of("fp32", "fp16", "bf16")),
     ("max_grad_norm", *_positive),
     ("weight_decay", *_from_0),
-    ("muon_lr", lambda value: value is None or isinstance(value, int | float) and 0 < value < math.inf, "above 0, or null"),
     ("num_workers", *_from_0),
     ("eval_batch_size", *_from_1),
     ("grad_accumulation_factor", *_from_1),
@@ -116,6 +116,7 @@ def load(path, overrides="", run_options=None):
     except (ValueError, TypeError, AttributeError, LookupError, ImportError, ArithmeticError, RuntimeError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from error
     _check_values(hparams)
+    optimization.check(hparams)
     hparams["output_folder"] = Path(hparams["output_folder"])
     return hparams, plain(yaml.load(resolved))
 
@@ -221,7 +222,7 @@ def check_folder(folder, config):
     if not path.exists():
         return
     try:
-        before = json.loads(path.read_text())
+        before = optimization.completed(json.loads(path.read_text()))
     except ValueError as error:
         raise UserError(f"{path} is damaged: delete {folder}, or give another --output_folder") from error
     changed = [key for key in sorted(config.keys() - INCIDENTAL) if config[key] != before.get(key)]

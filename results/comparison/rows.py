@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from recipes.LibriSpeech.decoding import bootstrap
 from recipes.LibriSpeech.experiment import HPARAMS
+from recipes.LibriSpeech.training import optimization
 from results.comparison import runs
 from results.experiments import SCALES, Cell, at_scale
 
@@ -116,6 +117,7 @@ def other_recipe(cell, config, other_cell, other_config):
 
     `codec` is a remark on the audio, of which there are checksums; of `encoder` and `model` the parts are keys of their own.
     """
+    config, other_config = map(optimization.completed, (config, other_config))
     own = {"name", "seed", "codec", "encoder", "model"}
     for changing in (cell, other_cell):
         own |= {*YAML().load(HPARAMS / f"{changing.yaml}.yaml"), *runs.differences({}, changing.changes)}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from recipes import files
 from recipes.command_line import UserError
 from recipes.LibriSpeech import experiment
+from recipes.LibriSpeech.training import optimization
 from results.experiments import Cell, at_scale
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +60,7 @@ class Run(NamedTuple):
     def changed(self, result, common):
         """Keys of the configuration that were others in a result; `lm` where it was tested without one."""
         without_lm = ["lm"] if "lm" in common and not result.get("lm") else []
-        return differences(result["config"], experiment.identity(self.config(common))) + without_lm
+        return differences(optimization.completed(result["config"]), experiment.identity(self.config(common))) + without_lm
 
     def ready(self, common):
         """Whether the weights that it starts from are there, trained as results/experiments.py and the scale say now."""

@@ -1,7 +1,6 @@
 """What pre-training and fine-tuning share: exact resume, schedule, clipping, logging, and a stop at a loss that is not finite."""
 
 import json
-import math
 import random
 
 import speechbrain as sb
@@ -13,11 +12,7 @@ from recipes.command_line import UserError
 from recipes.files import write_text
 from recipes.LibriSpeech.data.dataset import absolute_lengths, batches
 from recipes.LibriSpeech.training.checkpoint import AtomicCheckpointer, Means, Progress
-
-
-def _groups(groups):
-    """[(parameters, base learning rate)] as an optimiser takes them."""
-    return [{"params": parameters, "lr": rate, "base_lr": rate} for parameters, rate in groups]
+from recipes.LibriSpeech.training.optimization import optimizers
 
 
 class StageBrain(sb.Brain):
@@ -76,29 +71,14 @@ class StageBrain(sb.Brain):
         return [(list(self.modules.parameters()), self.settings["lr"])]
 
     def init_optimizers(self):
-        """AdamW; with `muon_lr`, Muon (Jordan et al. 2024) for the two-dimensional parameters of the encoder.
+        """Those of the YAML; `matrix_opt_class`, if it is there, trains the two-dimensional parameters of the encoder.
 
         These are the weights of its linear layers and depthwise convolutions, and the two biases of relative positions, a
-        row for each head; SummaryMixing's maps of single heads are three-dimensional, and stay with AdamW.
+        row for each head; SummaryMixing's maps of single heads are three-dimensional, and stay with `opt_class`.
         """
-        groups, decay = self.parameter_groups(), self.hparams.weight_decay
-        if self.hparams.muon_lr is not None:
-            apart = set(map(id, self.matrices))
-            groups = [([p for p in parameters if id(p) not in apart], rate) for parameters, rate in groups]
-        self.optimizers_dict = {"optimizer": torch.optim.AdamW(_groups(groups), betas=(0.9, 0.98), weight_decay=decay)}
-        if self.hparams.muon_lr is not None:
-            matrices = _groups([(self.matrices, self.hparams.muon_lr)])
-            self.optimizers_dict["muon"] = torch.optim.Muon(matrices, weight_decay=decay)
+        self.optimizers_dict = optimizers(vars(self.hparams), self.parameter_groups(), self.matrices)
         for name, optimizer in self.optimizers_dict.items():
             self.checkpointer.add_recoverable(name, optimizer)
-
-    def schedule(self, update):
-        """The factor on the learning rate: linear over the first `warmup` part of all updates, then a half cosine to 0."""
-        done = update / self.updates
-        warmup = self.settings["warmup"]
-        if done < warmup:
-            return (update + 1) / (warmup * self.updates + 1)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (done - warmup) / (1 - warmup))))
 
     def seed(self, *numbers):
         """Seed all random numbers from the experiment's seed and these; each process its own."""
@@ -114,9 +94,10 @@ class StageBrain(sb.Brain):
     def on_fit_batch_start(self, batch, should_step):
         self.ids = batch.id
         self.seed(self.epochs.current, self.step)
+        factor = self.hparams.schedule(self.optimizer_step, self.updates, self.settings["warmup"])
         for optimizer in self.optimizers_dict.values():
             for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * self.schedule(self.optimizer_step)
+                group["lr"] = group["base_lr"] * factor
 
     def check_loss_isfinite(self, loss, what="loss"):
         if not torch.isfinite(loss):

@@ -16,6 +16,8 @@ import train
 from recipes.LibriSpeech import experiment
 from recipes.LibriSpeech.training.pretrain import PretrainBrain
 
+MUON = "!name:torch.optim.Muon {lr: 0.01, weight_decay: 0.01}"
+
 
 def model_weights(folder):
     """The weights of the last fine-tuning checkpoint."""
@@ -107,7 +109,11 @@ def test_summary_has_what_paired_tests_need(tree, tmp_path):
 
 def test_killed_in_each_stage_ends_with_the_same_weights(tree, tmp_path):
     root = tree({**SPLITS, "train-a": 40})
-    command = [sys.executable, "train.py", *arguments(root, tmp_path / "killed", muon_lr="0.01")]  # two optimisers to go on with
+    command = [
+        sys.executable,
+        "train.py",
+        *arguments(root, tmp_path / "killed", matrix_opt_class=MUON),
+    ]  # two optimisers to go on with
     waits = [("manifests/*.json", 1), ("pretrain/checkpoints/CKPT*", 1), ("pretrain/checkpoints/CKPT*", 2),
              ("finetune/checkpoints/CKPT*", 1), ("finetune/checkpoints/CKPT*", 2), ("utterances-*.tsv", 1)]  # fmt: skip
     interrupted = 0
@@ -122,7 +128,7 @@ def test_killed_in_each_stage_ends_with_the_same_weights(tree, tmp_path):
     assert interrupted == len(waits)  # none of them had already come to its end
     assert not (tmp_path / "killed" / "summary.json").exists()  # the last one was in the test
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    command = [sys.executable, "train.py", *arguments(root, tmp_path / "whole", muon_lr="0.01")]
+    command = [sys.executable, "train.py", *arguments(root, tmp_path / "whole", matrix_opt_class=MUON)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "killed")):
         assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
@@ -134,7 +140,12 @@ def test_killed_in_each_stage_ends_with_the_same_weights(tree, tmp_path):
 def test_muon_moves_the_matrices_of_the_encoder_and_nothing_else(tree, tmp_path):
     """One update, with AdamW standing still: orthogonal up to the approximation, as long as the learning rate says."""
     root, rate = tree(), 0.01
-    options = {"stage": "finetune", "muon_lr": str(rate), "weight_decay": "0", "ckpt_interval_steps": "0"}
+    options = {
+        "stage": "finetune",
+        "matrix_opt_class": f"!name:torch.optim.Muon {{lr: {rate}, weight_decay: 0}}",
+        "weight_decay": "0",
+        "ckpt_interval_steps": "0",
+    }
     still = "{epochs: 1, lr: 1.0e-30, encoder_lr: 1.0e-30, warmup: 0, batch_seconds: 1000}"
     run = arguments(root, tmp_path / "run", pretrain="{epochs: 0}", finetune=still, **options)
     assert train.main(run) == 0
@@ -148,7 +159,8 @@ def test_muon_moves_the_matrices_of_the_encoder_and_nothing_else(tree, tmp_path)
 
 
 def test_muon_may_be_left_out_of_a_scale_that_has_it():
-    assert experiment.load(ROOT / "hparams" / "aa.yaml", "scale: cpu\nmuon_lr: null")[1]["muon_lr"] is None
+    path, key = ROOT / "hparams" / "aa.yaml", "matrix_opt_class"
+    assert experiment.load(path, f"scale: cpu\n{key}: null")[1][key] is None
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -1,0 +1,130 @@
+"""The optimisers and the schedule of an experiment, made from what its YAML names."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from recipes.command_line import UserError
+
+Groups = Sequence[tuple[Sequence[Parameter], float]]
+"""Parameters, and the learning rate that the schedule multiplies."""
+
+
+def optimizers(hparams: Mapping[str, Any], groups: Groups, matrices: Sequence[Parameter]) -> dict[str, Optimizer]:
+    """One optimiser, or two where the YAML names a `matrix_opt_class`.
+
+    Arguments
+    ---------
+    hparams : dict
+        The loaded YAML: `opt_class` and `matrix_opt_class`, each called with parameter groups.
+    groups : list of (list of Parameter, float)
+        All parameters, with their learning rates.
+    matrices : list of Parameter
+        Those of them that `matrix_opt_class` trains if there is one, at the learning rate that it names itself.
+
+    Returns
+    -------
+    dict
+        The optimisers by their names in checkpoints. Each parameter group has its learning rate twice: `lr`, which the
+        schedule changes, and `base_lr`, which stays.
+
+    Raises
+    ------
+    UserError
+        If a class does not take its entries, or is no optimiser.
+
+    Example
+    -------
+    >>> classes = {"opt_class": torch.optim.SGD, "matrix_opt_class": None}
+    >>> made = optimizers(classes, [([Parameter(torch.zeros(2))], 0.1)], [])
+    >>> made["optimizer"].param_groups[0]["base_lr"]
+    0.1
+    """
+    if hparams["matrix_opt_class"] is None:
+        return {"optimizer": _make("opt_class", hparams, [{"params": list(some), "lr": rate} for some, rate in groups])}
+    apart = set(map(id, matrices))
+    rest = [{"params": [p for p in some if id(p) not in apart], "lr": rate} for some, rate in groups]
+    made = {"optimizer": _make("opt_class", hparams, rest)}
+    made["muon"] = _make("matrix_opt_class", hparams, [{"params": list(matrices)}])  # its name in checkpoints, whatever its class
+    return made
+
+
+def _make(key: str, hparams: Mapping[str, Any], groups: list[dict[str, Any]]) -> Optimizer:
+    """An optimiser of the class that the YAML has under `key`."""
+    opt_class = hparams[key]
+    if not callable(opt_class):
+        raise UserError(f"{key}={opt_class} must name a class of optimisers, such as !name:torch.optim.AdamW {{}}")
+    entries = getattr(opt_class, "keywords", {})
+    if key == "opt_class" and "lr" in entries:
+        raise UserError("opt_class.lr would not be used: set pretrain.lr, finetune.lr and finetune.encoder_lr")
+    rate = entries.get("lr", 1.0)
+    if not isinstance(rate, int | float) or not 0 < rate < math.inf:
+        raise UserError(f"{key}.lr={rate} must be a number above 0")
+    try:
+        optimizer = opt_class(groups)
+    except (ValueError, TypeError, RuntimeError, AttributeError) as error:
+        raise UserError(f"{key}: {' '.join(str(error).split())}") from error
+    if not isinstance(optimizer, Optimizer):
+        raise UserError(f"{key} makes a {type(optimizer).__name__}, not an optimiser")
+    for group in optimizer.param_groups:
+        group["base_lr"] = group["lr"]
+    return optimizer
+
+
+def check(hparams: Mapping[str, Any]) -> None:
+    """Refuse optimisers and a schedule that cannot be used, before anything else is done.
+
+    Arguments
+    ---------
+    hparams : dict
+        The loaded YAML.
+
+    Raises
+    ------
+    UserError
+        With the key that is wrong.
+    """
+    vector, matrix = Parameter(torch.zeros(1)), Parameter(torch.zeros(1, 1))
+    optimizers(hparams, [([vector, matrix], 1.0)], [matrix])
+    schedule: Callable[..., Any] = hparams["schedule"]
+    if not callable(schedule):
+        raise UserError(f"schedule={schedule} must name a function, such as !name:speech_attention.schedule.warmup_cosine {{}}")
+    try:
+        factors = [float(schedule(update, 10, 0.1)) for update in range(10)]
+    except (ValueError, TypeError, ArithmeticError) as error:
+        raise UserError(f"schedule: {' '.join(str(error).split())}") from error
+    if not all(0 <= factor < math.inf for factor in factors):
+        raise UserError(f"schedule gives the factor {next(f for f in factors if not 0 <= f < math.inf)}: it must be 0 or more")
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration in today's keys: one from before optimisers and schedule stood in YAML gets what was built in then.
+
+    Arguments
+    ---------
+    config : dict
+        Of a run, plain values as in its `config.json`.
+
+    Returns
+    -------
+    dict
+        The same values, with `opt_class`, `matrix_opt_class` and `schedule` in place of `muon_lr`.
+
+    Example
+    -------
+    >>> completed({"weight_decay": 0.01, "muon_lr": 0.02})["matrix_opt_class"]
+    {'class': '!name:torch.optim.Muon', 'lr': 0.02, 'weight_decay': 0.01}
+    """
+    if "opt_class" in config or "weight_decay" not in config:
+        return dict(config)
+    decay, rate = config["weight_decay"], config.get("muon_lr")
+    return {
+        **{key: value for key, value in config.items() if key != "muon_lr"},
+        "opt_class": {"class": "!name:torch.optim.AdamW", "betas": [0.9, 0.98], "weight_decay": decay},
+        "matrix_opt_class": rate and {"class": "!name:torch.optim.Muon", "lr": rate, "weight_decay": decay},
+        "schedule": {"class": "!name:speech_attention.schedule.warmup_cosine"},
+    }
