@@ -1,15 +1,33 @@
 """Transformer, Conformer and Branchformer blocks around any attention factory."""
 
-import torch
-from torch import nn
+from collections.abc import Callable
+from typing import TypeAlias, TypedDict
 
-from .convolution import Convolution, GatedConvolution
+import torch
+from torch import Tensor, nn
+
+from .attention.base import AttentionFactory, MixerState, Shared
+from .convolution import Convolution, DepthwiseConvolution, GatedConvolution
+
+
+class BlockState(TypedDict, total=False):
+    """What a block keeps of the frames before."""
+
+    attention: MixerState | None
+    residual: Tensor  # (batch, layer_lookahead, 1, dim), the frames whose attention still waits for its look-ahead
+    convolution: Tensor | None  # (batch, kernel_size - 1, channels), the last final frames
+
+
+BlockOutput: TypeAlias = tuple[Tensor, Tensor, BlockState, Shared]
+"""What `Block.forward` returns: the frames, which of them are valid, the state after them, and their attention map."""
+BlockFactory: TypeAlias = "Callable[..., Block]"
+"""Called as `block(dim, ffn_dim, attention, dropout=dropout, first=first, last=last)`."""
 
 
 class FeedForward(nn.Sequential):
     """Norm, widen, activation, narrow; position-wise."""
 
-    def __init__(self, dim, ffn_dim, activation, dropout):
+    def __init__(self, dim: int, ffn_dim: int, activation: nn.Module, dropout: float):
         super().__init__(
             nn.LayerNorm(dim), nn.Linear(dim, ffn_dim), activation, nn.Dropout(dropout), nn.Linear(ffn_dim, dim),
             nn.Dropout(dropout),
@@ -33,7 +51,7 @@ class Block(nn.Module):
         The block's place in its stack.
     """
 
-    def __init__(self, dim, attention, dropout, first, last):
+    def __init__(self, dim: int, attention: AttentionFactory, dropout: float, first: bool, last: bool):
         super().__init__()
         self.dim, self.first, self.last = dim, first, last
         self.norm = nn.LayerNorm(dim)
@@ -41,11 +59,13 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     @property
-    def lookahead(self):
+    def lookahead(self) -> float:
         """Frames of look-ahead that this block adds to its stack."""
         return self.attention.layer_lookahead
 
-    def forward(self, x, valid, table, state=None, shared=None):
+    def forward(
+        self, x: Tensor, valid: Tensor, table: Tensor | None, state: BlockState | None = None, shared: Shared = None
+    ) -> BlockOutput:
         """Run the block.
 
         Arguments
@@ -69,15 +89,17 @@ class Block(nn.Module):
         """
         raise NotImplementedError
 
-    def mix(self, x, valid, table, state, shared):
+    def mix(
+        self, x: Tensor, valid: Tensor, table: Tensor | None, state: BlockState, shared: Shared
+    ) -> tuple[Tensor, Tensor, Tensor, Shared]:
         """The attention's part: x in the layout of the stack, what the attention adds to it, which frames there are, its map.
 
         Takes and leaves its part of the state.
         """
         layout = self.attention.layout
-        parts = self.attention.project(self.norm(x), table)
+        parts = self.attention.project(self.norm(x), table)  # each (batch, time, ..), or as x
         if self.first:
-            x, valid, *parts = (layout.expand(t) for t in (x, valid, *parts))
+            x, valid, parts = layout.expand(x), layout.expand(valid), tuple(layout.expand(part) for part in parts)
         if self.last:
             x = x[:, :, : layout.chunk]
         if "residual" in state:  # frames leave the attention late: so must those beside it
@@ -88,10 +110,10 @@ class Block(nn.Module):
         )
         return x, self.dropout(self.attention.finish(y)), valid[:, :, : x.size(2)], shared
 
-    def initial_state(self, batch_size):
+    def initial_state(self, batch_size: int) -> BlockState:
         """State before the first frame, a dict of tensors (nested)."""
-        state = {"attention": self.attention.initial_state(batch_size)}
-        if delay := self.attention.layer_lookahead:
+        state: BlockState = {"attention": self.attention.initial_state(batch_size)}
+        if delay := int(self.attention.layer_lookahead):
             state["residual"] = self.norm.weight.new_zeros(batch_size, delay, 1, self.dim)
         return state
 
@@ -107,26 +129,38 @@ class TransformerBlock(Block):
         See `Block`.
     """
 
-    def __init__(self, dim, ffn_dim, attention, dropout=0.0, first=True, last=True):
+    def __init__(
+        self,
+        dim: int,
+        ffn_dim: int,
+        attention: AttentionFactory,
+        dropout: float = 0.0,
+        first: bool = True,
+        last: bool = True,
+    ):
         super().__init__(dim, attention, dropout, first, last)
         self.feed_forward = FeedForward(dim, ffn_dim, nn.GELU(), dropout)
 
-    def forward(self, x, valid, table, state=None, shared=None):
+    def forward(
+        self, x: Tensor, valid: Tensor, table: Tensor | None, state: BlockState | None = None, shared: Shared = None
+    ) -> BlockOutput:
         """See `Block.forward`."""
-        state = dict(state or {})
-        x, y, valid, shared = self.mix(x, valid, table, state, shared)
+        after: BlockState = {**state} if state else {}
+        x, y, valid, shared = self.mix(x, valid, table, after, shared)
         x = x + y
-        return x + self.feed_forward(x), valid, state, shared
+        return x + self.feed_forward(x), valid, after, shared
 
 
 class ConvolutionalBlock(Block):
     """A block with a convolution over time beside its attention; `convolution` is a `DepthwiseConvolution`."""
 
+    convolution: DepthwiseConvolution
+
     @property
-    def lookahead(self):
+    def lookahead(self) -> float:
         return super().lookahead + self.convolution.lookahead
 
-    def initial_state(self, batch_size):
+    def initial_state(self, batch_size: int) -> BlockState:
         convolution = self.convolution.initial_state(batch_size)
         return {**super().initial_state(batch_size), "convolution": convolution}
 
@@ -144,7 +178,16 @@ class ConformerBlock(ConvolutionalBlock):
         See `Block`.
     """
 
-    def __init__(self, dim, ffn_dim, attention, kernel_size=15, dropout=0.0, first=True, last=True):
+    def __init__(
+        self,
+        dim: int,
+        ffn_dim: int,
+        attention: AttentionFactory,
+        kernel_size: int = 15,
+        dropout: float = 0.0,
+        first: bool = True,
+        last: bool = True,
+    ):
         super().__init__(dim, attention, dropout, first, last)
         self.enter = FeedForward(dim, ffn_dim, nn.SiLU(), dropout)
         self.feed_forward = FeedForward(dim, ffn_dim, nn.SiLU(), dropout)
@@ -152,14 +195,16 @@ class ConformerBlock(ConvolutionalBlock):
         self.convolution = Convolution(dim, kernel_size, self.attention, dropout)
         self.leave = nn.LayerNorm(dim)
 
-    def forward(self, x, valid, table, state=None, shared=None):
+    def forward(
+        self, x: Tensor, valid: Tensor, table: Tensor | None, state: BlockState | None = None, shared: Shared = None
+    ) -> BlockOutput:
         """See `Block.forward`."""
-        state = dict(state or {})
-        x, y, valid, shared = self.mix(x + 0.5 * self.enter(x), valid, table, state, shared)
+        after: BlockState = {**state} if state else {}
+        x, y, valid, shared = self.mix(x + 0.5 * self.enter(x), valid, table, after, shared)
         x = x + y
-        y, state["convolution"] = self.convolution(self.norm_convolution(x), valid, state.get("convolution"))
+        y, after["convolution"] = self.convolution(self.norm_convolution(x), valid, after.get("convolution"))
         x = x + y
-        return self.leave(x + 0.5 * self.feed_forward(x)), valid, state, shared
+        return self.leave(x + 0.5 * self.feed_forward(x)), valid, after, shared
 
 
 class BranchformerBlock(ConvolutionalBlock):
@@ -175,15 +220,26 @@ class BranchformerBlock(ConvolutionalBlock):
         See `Block`.
     """
 
-    def __init__(self, dim, ffn_dim, attention, kernel_size=31, dropout=0.0, first=True, last=True):
+    def __init__(
+        self,
+        dim: int,
+        ffn_dim: int,
+        attention: AttentionFactory,
+        kernel_size: int = 31,
+        dropout: float = 0.0,
+        first: bool = True,
+        last: bool = True,
+    ):
         super().__init__(dim, attention, dropout, first, last)
         self.norm_convolution = nn.LayerNorm(dim)
         self.convolution = GatedConvolution(dim, ffn_dim, kernel_size, self.attention, dropout)
         self.merge = nn.Linear(2 * dim, dim)
 
-    def forward(self, x, valid, table, state=None, shared=None):
+    def forward(
+        self, x: Tensor, valid: Tensor, table: Tensor | None, state: BlockState | None = None, shared: Shared = None
+    ) -> BlockOutput:
         """See `Block.forward`."""
-        state = dict(state or {})
-        x, y, valid, shared = self.mix(x, valid, table, state, shared)
-        local, state["convolution"] = self.convolution(self.norm_convolution(x), valid, state.get("convolution"))
-        return x + self.dropout(self.merge(torch.cat([y, local], dim=-1))), valid, state, shared
+        after: BlockState = {**state} if state else {}
+        x, y, valid, shared = self.mix(x, valid, table, after, shared)
+        local, after["convolution"] = self.convolution(self.norm_convolution(x), valid, after.get("convolution"))
+        return x + self.dropout(self.merge(torch.cat([y, local], dim=-1))), valid, after, shared

@@ -3,8 +3,10 @@
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .attention.base import Mixer
 
 
 class DepthwiseConvolution(nn.Module):
@@ -23,16 +25,16 @@ class DepthwiseConvolution(nn.Module):
         Whose `layout` and `layer_lookahead` the convolution follows.
     """
 
-    def __init__(self, channels, kernel_size, attention):
+    def __init__(self, channels: int, kernel_size: int, attention: Mixer):
         super().__init__()
         if kernel_size % 2 == 0 or kernel_size < 3:
             raise ValueError(f"kernel_size={kernel_size} must be odd and at least 3")
         self.kernel_size, self.layout = kernel_size, attention.layout
         self.centred = math.isinf(attention.layer_lookahead)
-        self.lookahead = math.inf if self.centred else 0  # frames; infinite where there is no streaming form
+        self.lookahead: float = math.inf if self.centred else 0  # frames; infinite where there is no streaming form
         self.weight = nn.Parameter(torch.empty(channels, kernel_size).uniform_(-1, 1) / kernel_size**0.5)
 
-    def depthwise(self, x, valid, state=None):
+    def depthwise(self, x: Tensor, valid: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """x (batch, groups, frames, channels), valid (batch, groups, frames) -> y like x, state; see `Mixer.mix`.
 
         Only the first frames of each group may be given: no frame reads a local frame after it.
@@ -48,7 +50,7 @@ class DepthwiseConvolution(nn.Module):
         y = self._history(final, x.size(1), x.size(2)) + self._local(x)
         return y, final[:, x.size(1) * self.layout.chunk :]
 
-    def _history(self, final, groups, frames):
+    def _history(self, final: Tensor, groups: int, frames: int) -> Tensor:
         """The taps that reach before the group: one convolution over the final frames, `frames` outputs per group."""
         past, dim, chunk = self.kernel_size - 1, final.size(-1), self.layout.chunk
         taps = self.weight.flip(1)  # in order of time; the frame at `offset` reads its group's past that much later
@@ -57,7 +59,7 @@ class DepthwiseConvolution(nn.Module):
         y = F.conv1d(final[:, : past + (groups - 1) * chunk].mT, kernel, stride=chunk, groups=dim)
         return y.unflatten(1, (dim, frames)).permute(0, 3, 2, 1)  # (batch, groups, frames, dim)
 
-    def _local(self, x):
+    def _local(self, x: Tensor) -> Tensor:
         """The taps inside the group: a causal convolution over its frames, at their true distances."""
         offsets = self.layout.offsets[: x.size(2)]
         span = offsets[-1] + 1
@@ -68,7 +70,7 @@ class DepthwiseConvolution(nn.Module):
         y = F.conv2d(x, self.weight[:, None, None, :taps].flip(-1), groups=x.size(1)).permute(0, 2, 3, 1)
         return y[:, :, list(offsets)] if len(offsets) < span else y
 
-    def initial_state(self, batch_size):
+    def initial_state(self, batch_size: int) -> Tensor:
         """(batch, kernel_size - 1, channels) zeros: the last final frames at the depthwise input."""
         return self.weight.new_zeros(batch_size, self.kernel_size - 1, self.weight.size(0))
 
@@ -92,12 +94,12 @@ class Convolution(DepthwiseConvolution):
     torch.Size([1, 5, 1, 8])
     """
 
-    def __init__(self, dim, kernel_size, attention, dropout=0.0):
+    def __init__(self, dim: int, kernel_size: int, attention: Mixer, dropout: float = 0.0):
         super().__init__(dim, kernel_size, attention)
         self.enter = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GLU(dim=-1))
         self.leave = nn.Sequential(nn.LayerNorm(dim), nn.SiLU(), nn.Linear(dim, dim), nn.Dropout(dropout))
 
-    def forward(self, x, valid, state=None):
+    def forward(self, x: Tensor, valid: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """See `DepthwiseConvolution.depthwise`."""
         y, state = self.depthwise(self.enter(x), valid, state)
         return self.leave(y), state
@@ -116,7 +118,7 @@ class GatedConvolution(DepthwiseConvolution):
     dropout : float
     """
 
-    def __init__(self, dim, width, kernel_size, attention, dropout=0.0):
+    def __init__(self, dim: int, width: int, kernel_size: int, attention: Mixer, dropout: float = 0.0):
         if width % 2:
             raise ValueError(f"ffn_dim={width} must be even: one half gates the other")
         super().__init__(width // 2, kernel_size, attention)
@@ -125,7 +127,7 @@ class GatedConvolution(DepthwiseConvolution):
         self.bias = nn.Parameter(torch.ones(width // 2))  # the gate begins open
         self.leave = nn.Sequential(nn.Dropout(dropout), nn.Linear(width // 2, dim))
 
-    def forward(self, x, valid, state=None):
+    def forward(self, x: Tensor, valid: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """See `DepthwiseConvolution.depthwise`."""
         x, gate = self.enter(x).chunk(2, dim=-1)
         gate, state = self.depthwise(self.norm(gate), valid, state)

@@ -1,5 +1,6 @@
 """Greedy CTC decoding as frames come: what is written is never taken back."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -44,12 +45,12 @@ class GreedyDecoder:
     [Word(text='B', first=6, last=6, emitted=1280, closed=1280)]
     """
 
-    def __init__(self, tokens):
+    def __init__(self, tokens: Sequence[str]):
         self.tokens = tokens
         self.previous, self.frame, self.written = 0, 0, False
-        self.word = None  # [text, first, last, emitted] of the word that is not closed
+        self.word: tuple[str, int, int, int] | None = None  # (text, first, last, emitted) of the word that is not closed
 
-    def step(self, best, heard):
+    def step(self, best: Sequence[int], heard: int) -> tuple[str, list[Word]]:
         """Decode the next frames.
 
         Arguments
@@ -66,7 +67,7 @@ class GreedyDecoder:
         words : list of Word
             Those that they close.
         """
-        text, words = "", []
+        text, words = "", list[Word]()
         for token in best:
             if token not in (0, self.previous):
                 if self.tokens[token] == " ":
@@ -76,17 +77,17 @@ class GreedyDecoder:
             self.previous, self.frame = token, self.frame + 1
         return text, words
 
-    def _write(self, letter, heard):
+    def _write(self, letter: str, heard: int) -> str:
         """Add a letter to the word, or begin one; returns what that adds to the text."""
         if self.word:
             start, first = self.word[:2]
-            self.word = [start + letter, first, self.frame, heard]
+            self.word = (start + letter, first, self.frame, heard)
             return letter
-        self.word = [letter, self.frame, self.frame, heard]
+        self.word = (letter, self.frame, self.frame, heard)
         space, self.written = " " * self.written, True
         return space + letter
 
-    def flush(self, heard):
+    def flush(self, heard: int) -> list[Word]:
         """Close the word that is open: a list of it, or of nothing."""
         words = [Word(*self.word, closed=heard)] if self.word else []
         self.word = None

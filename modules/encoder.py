@@ -1,17 +1,30 @@
 """A stack of blocks around one attention: parallel and streaming."""
 
+from collections.abc import Sequence
 from functools import partial
 from inspect import signature
 from itertools import pairwise
+from typing import TypedDict, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .attention.base import AttentionFactory
+from .blocks import Block, BlockFactory, BlockState
 from .streaming import Streaming, length_mask
 
 
-class Encoder(Streaming):
+class EncoderState(TypedDict):
+    """What an encoder keeps of the frames before; each tensor has the streams of a batch at axis 0."""
+
+    pending: Tensor  # (batch, frames, dim), frames of groups that are not complete
+    valid: Tensor  # (batch, frames), which of them there are
+    position: Tensor  # (batch,), the number of the first pending frame
+    blocks: list[BlockState]
+
+
+class Encoder(Streaming[EncoderState]):
     """N blocks and a norm. Knows nothing of its attention but the `layout` and the look-ahead that it declares.
 
     Arguments
@@ -45,7 +58,16 @@ class Encoder(Streaming):
     """
 
     def __init__(
-        self, dim, ffn_dim, num_layers, block, attention, dropout=0.0, checkpointing=False, owners=None, lookaheads=None
+        self,
+        dim: int,
+        ffn_dim: int,
+        num_layers: int,
+        block: BlockFactory,
+        attention: AttentionFactory,
+        dropout: float = 0.0,
+        checkpointing: bool = False,
+        owners: Sequence[int] | None = None,
+        lookaheads: Sequence[int] | None = None,
     ):
         super().__init__()
         if num_layers < 1:
@@ -64,10 +86,11 @@ class Encoder(Streaming):
         attentions = [partial(attention, **_role(layer, owners, num_layers)) for layer in range(num_layers)]
         if lookaheads is not None:
             attentions = [partial(attention, lookahead=lookahead) for attention, lookahead in zip(attentions, lookaheads)]
-        self.blocks = nn.ModuleList(
+        blocks = nn.ModuleList(
             block(dim, ffn_dim, attention, dropout=dropout, first=i == 0, last=i == num_layers - 1)
             for i, attention in enumerate(attentions)
         )
+        self.blocks = cast(Sequence[Block], blocks)  # type checkers take what a ModuleList holds for any modules
         self.norm = nn.LayerNorm(dim)
         self.layout = self.blocks[0].attention.layout
         if any(block.attention.layout != self.layout for block in self.blocks):
@@ -76,11 +99,11 @@ class Encoder(Streaming):
             raise ValueError(f"lookaheads={lookaheads} must be equal in the blocks that share a map: owners={owners}")
 
     @property
-    def lookahead(self):
+    def lookahead(self) -> float:
         """Frames: what the layout reads ahead once, and what each layer adds."""
         return self.layout.lookahead + sum(block.lookahead for block in self.blocks)
 
-    def forward(self, x, lengths):
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Encode whole utterances.
 
         Arguments
@@ -103,7 +126,9 @@ class Encoder(Streaming):
         y, _, _ = self._run(x, valid, torch.zeros(1, dtype=torch.long, device=x.device))
         return y[:, :time].masked_fill(~valid[:, :time, None], 0.0), lengths
 
-    def _run(self, x, valid, position, states=None):
+    def _run(
+        self, x: Tensor, valid: Tensor, position: Tensor, states: list[BlockState] | None = None
+    ) -> tuple[Tensor, Tensor, list[BlockState]]:
         """Blocks over frames x (batch, time, dim), the first of which has the number `position` (batch or 1,).
 
         Returns the frames (batch, frames, dim), which of them there are (batch, frames), and the states.
@@ -111,19 +136,19 @@ class Encoder(Streaming):
         x = x.masked_fill(~valid[..., None], 0.0)
         positions = position[:, None] + torch.arange(x.size(1), device=x.device)
         table = self.blocks[0].attention.table(positions)
-        states = states or [None] * len(self.blocks)
+        before: Sequence[BlockState | None] = states or [None] * len(self.blocks)
         after, shared = [], None
         for i, block in enumerate(self.blocks):
             if self.checkpointing and self.training:
-                x, valid, state, shared = checkpoint(block, x, valid, table, states[i], shared, use_reentrant=False)
+                x, valid, state, shared = checkpoint(block, x, valid, table, before[i], shared, use_reentrant=False)
             else:
-                x, valid, state, shared = block(x, valid, table, states[i], shared)
+                x, valid, state, shared = block(x, valid, table, before[i], shared)
             after.append(state)
             if i == 0 and table is not None:
                 table = self.layout.expand(table)
         return self.norm(x.flatten(1, 2)), valid.flatten(1, 2), after
 
-    def initial_state(self, batch_size):
+    def initial_state(self, batch_size: int) -> EncoderState:
         """State of `batch_size` streams before their first frame: tensors (nested), each with the streams at axis 0."""
         x, before = self.norm.weight, self.layout.lead + self.layout.pending
         return {
@@ -133,18 +158,18 @@ class Encoder(Streaming):
             "blocks": [block.initial_state(batch_size) for block in self.blocks],
         }
 
-    def step(self, x, state):
+    def step(self, x: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
         """Encode the next frames x (batch, n, dim), n >= 1: the frames (batch, m, dim) that they complete, and the state."""
         y, valid, state = self.advance(x, x.new_ones(x.shape[:2], dtype=torch.bool), state)
         return y[:, valid[0]], state
 
-    def flush(self, state):
+    def flush(self, state: EncoderState) -> Tensor:
         """The frames (batch, m, dim) that still wait for look-ahead, at the end of the utterance."""
-        x = state["pending"].new_zeros(state["pending"].size(0), self.lookahead, state["pending"].size(2))
+        x = state["pending"].new_zeros(state["pending"].size(0), int(self.lookahead), state["pending"].size(2))
         y, valid, _ = self.advance(x, x.new_zeros(x.shape[:2], dtype=torch.bool), state)
         return y[:, valid[0]]
 
-    def advance(self, x, valid, state):
+    def advance(self, x: Tensor, valid: Tensor, state: EncoderState) -> tuple[Tensor, Tensor, EncoderState]:
         """Encode the next frames of streams that may start and end at different times: before and after its own frames,
         a stream has frames that are not valid.
 
@@ -174,7 +199,7 @@ class Encoder(Streaming):
         return y, valid, state
 
 
-def _role(layer, owners, num_layers):
+def _role(layer: int, owners: Sequence[int], num_layers: int) -> dict[str, str]:
     """What a layer's attention is told of sharing: an owner where the next layer follows it, a follower, or (as most) nothing."""
     if layer not in owners:
         return {"role": "follower"}

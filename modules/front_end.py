@@ -5,9 +5,11 @@ sample and after the last there are zeros. So there is no look-ahead beyond the 
 ceil(n / hop) frames, and streaming needs nothing but the last samples.
 """
 
+from collections.abc import Iterable
+
 import torch
 from speechbrain.lobes.models.wav2vec import W2VLatentExtractor
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.transforms import MelSpectrogram
 
@@ -16,30 +18,37 @@ from .streaming import Streaming, length_mask
 SAMPLE_RATE = 16000
 
 
-class FrontEnd(Streaming):
+class FrontEnd(Streaming[Tensor]):
     """Waveform (batch, samples) -> frames (batch, time, dim); a subclass supplies `extract` and `project`.
 
     Streaming state: the last window - hop samples, and those of a hop that is not complete.
     """
 
-    hop = None
+    dim: int
+    """Width of the frames."""
+    feature_dim: int
+    """Width of the features."""
+    hop: int
     """Samples from one frame to the next."""
-    window = None
+    window: int
     """Samples that a frame reads."""
-    lookahead = 0
+    lookahead: int = 0
     """Samples that a frame reads after the end of its own hop."""
     per_frame = 1
     """Features for each frame; there may be some before those of the first frame's own hop."""
 
-    def extract(self, samples):
+    def extract(self, samples: Tensor) -> Tensor:
         """(batch, window - hop + time * hop) samples -> features (batch, .., feature_dim), time-local."""
         raise NotImplementedError
 
-    def project(self, features):
+    def project(self, features: Tensor) -> Tensor:
         """Features -> (batch, time, dim)."""
         raise NotImplementedError
 
-    def features(self, samples, lengths):
+    def fit(self, utterances: Iterable[Tensor]) -> None:
+        """Take the statistics of the features that it needs from the utterances; by default it needs none."""
+
+    def features(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features of a padded batch.
 
         Arguments
@@ -59,15 +68,15 @@ class FrontEnd(Streaming):
         samples = F.pad(samples, (self.window - self.hop, -samples.size(1) % self.hop))
         return self.extract(samples), -(-lengths // self.hop)
 
-    def forward(self, samples, lengths):
+    def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """(batch, samples), lengths in samples -> (batch, time, dim), lengths in frames."""
         features, lengths = self.features(samples, lengths)
         return self.project(features), lengths
 
-    def initial_state(self, batch_size):
+    def initial_state(self, batch_size: int) -> Tensor:
         return next(self.parameters()).new_zeros(batch_size, self.window - self.hop)
 
-    def step(self, samples, state):
+    def step(self, samples: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """The frames (batch, m, dim) that the next samples (batch, n) complete, and the state."""
         samples = torch.cat([state, samples], dim=1)
         used = (samples.size(1) - self.window + self.hop) // self.hop * self.hop
@@ -76,7 +85,7 @@ class FrontEnd(Streaming):
         y = self.project(self.extract(samples[:, : used + self.window - self.hop]))
         return y, samples[:, used:]
 
-    def flush(self, state):
+    def flush(self, state: Tensor) -> Tensor:
         """The last frame, if its hop has begun: (batch, 0 or 1, dim)."""
         rest = state.size(1) - self.window + self.hop
         return self.step(F.pad(state, (0, -rest % self.hop))[:, state.size(1) :], state)[0]
@@ -105,7 +114,10 @@ class FbankFrontEnd(FrontEnd):
 
     hop, window, per_frame = 640, 1360, 4
 
-    def __init__(self, dim, num_mels=80, floor=1e-6):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, dim: int, num_mels: int = 80, floor: float = 1e-6):
         super().__init__()
         self.dim, self.feature_dim, self.floor = dim, num_mels, floor
         self.mel = MelSpectrogram(SAMPLE_RATE, n_fft=400, hop_length=160, n_mels=num_mels, center=False)
@@ -116,19 +128,19 @@ class FbankFrontEnd(FrontEnd):
         )
         self.linear = nn.Linear(dim, dim)
 
-    def extract(self, samples):
+    def extract(self, samples: Tensor) -> Tensor:
         """(batch, 720 + time * 640) -> log-mel (batch, 4 * time + 3, num_mels); frame t reads features 4t .. 4t + 6."""
         return (self._log_mel(samples) - self.mean) / self.std
 
-    def _log_mel(self, samples):
+    def _log_mel(self, samples: Tensor) -> Tensor:
         with torch.autocast(samples.device.type, enabled=False):  # powers of quiet frames vanish in half precision
             return (self.mel(samples) + self.floor).log().mT
 
-    def project(self, features):
+    def project(self, features: Tensor) -> Tensor:
         return self.linear(self.subsample(features.mT).mT)
 
     @torch.no_grad()
-    def fit(self, utterances):
+    def fit(self, utterances: Iterable[Tensor]) -> None:
         """Set the normalisation to the mean and standard deviation over utterances, an iterable of (samples,) tensors."""
         total = torch.zeros(3, self.feature_dim, dtype=torch.float64)
         for samples in utterances:
@@ -164,18 +176,15 @@ class WaveformFrontEnd(FrontEnd):
 
     hop, window = 320, 641
 
-    def __init__(self, dim, channels=512):
+    def __init__(self, dim: int, channels: int = 512):
         super().__init__()
         self.dim, self.feature_dim = dim, channels
         self.convolutions = W2VLatentExtractor(out_channels=[channels] * 7)
         self.linear = nn.Linear(channels, dim)
 
-    def extract(self, samples):
+    def extract(self, samples: Tensor) -> Tensor:
         """(batch, 321 + time * 320) -> latents (batch, time, channels)."""
         return self.convolutions(samples, normalize_signal=False)
 
-    def project(self, features):
+    def project(self, features: Tensor) -> Tensor:
         return self.linear(features)
-
-    def fit(self, utterances):
-        """Nothing to set: the norms of the layers need no statistics."""

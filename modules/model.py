@@ -2,15 +2,46 @@
 
 import copy
 import math
+from collections.abc import Callable
+from typing import TypedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from .front_end import SAMPLE_RATE
+from .encoder import Encoder, EncoderState
+from .front_end import SAMPLE_RATE, FrontEnd
 from .streaming import Streaming, last_input
 
 
-class SpeechEncoder(Streaming):
+class SpeechState(TypedDict):
+    """What a speech encoder keeps of the samples before."""
+
+    front_end: Tensor
+    encoder: EncoderState
+
+
+class Budget(TypedDict):
+    """Parts of a latency, in samples, see `SpeechEncoder.budget`."""
+
+    window: int
+    frame: int
+    chunk: int
+    attention: float
+    convolution: float
+
+
+class Latency(TypedDict):
+    """A latency as declared and as measured, see `SpeechEncoder.latency`; None where it is the whole utterance."""
+
+    frame_ms: float
+    declared_frames: float | None
+    measured_frames: int | None
+    attention_ms: float | None
+    total_ms: float | None
+    measured_ms: float | None
+
+
+class SpeechEncoder(Streaming[SpeechState]):
     """Front end and encoder: what pre-training makes and fine-tuning starts from.
 
     Arguments
@@ -33,20 +64,22 @@ class SpeechEncoder(Streaming):
     160.0
     """
 
-    def __init__(self, front_end, encoder):
+    def __init__(self, front_end: FrontEnd, encoder: Encoder):
         super().__init__()
         self.front_end, self.encoder = front_end, encoder
 
     @property
-    def lookahead(self):
+    def lookahead(self) -> float:
         """Samples after the end of a frame's own hop."""
         return self.front_end.lookahead + self.encoder.lookahead * self.front_end.hop
 
     @property
-    def frame_ms(self):
+    def frame_ms(self) -> float:
         return 1000 * self.front_end.hop / SAMPLE_RATE
 
-    def forward(self, samples, lengths, augment=None):
+    def forward(
+        self, samples: Tensor, lengths: Tensor, augment: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Encode whole utterances.
 
         Arguments
@@ -69,20 +102,20 @@ class SpeechEncoder(Streaming):
         features = augment(features) if augment else features
         return self.encoder(self.front_end.project(features), lengths)
 
-    def initial_state(self, batch_size):
+    def initial_state(self, batch_size: int) -> SpeechState:
         return {"front_end": self.front_end.initial_state(batch_size), "encoder": self.encoder.initial_state(batch_size)}
 
-    def step(self, samples, state):
+    def step(self, samples: Tensor, state: SpeechState) -> tuple[Tensor, SpeechState]:
         """The frames (batch, m, dim) that the next samples (batch, n) complete, and the state."""
         x, front_end = self.front_end.step(samples, state["front_end"])
         y, encoder = self.encoder.step(x, state["encoder"])
         return y, {"front_end": front_end, "encoder": encoder}
 
-    def flush(self, state):
+    def flush(self, state: SpeechState) -> Tensor:
         y, encoder = self.encoder.step(self.front_end.flush(state["front_end"]), state["encoder"])
         return torch.cat([y, self.encoder.flush(encoder)], dim=1)
 
-    def advance(self, samples, valid, state):
+    def advance(self, samples: Tensor, valid: Tensor, state: SpeechState) -> tuple[Tensor, Tensor, SpeechState]:
         """Encode whole frames of streams that may start and end at different times, see `Encoder.advance`.
 
         Arguments
@@ -103,7 +136,7 @@ class SpeechEncoder(Streaming):
         y, valid, encoder = self.encoder.advance(x, valid, state["encoder"])
         return y, valid, {"front_end": front_end, "encoder": encoder}
 
-    def budget(self):
+    def budget(self) -> Budget | None:
         """The latency of a frame as the modules declare it, from its first sample to the last one that it waits for.
 
         The worst case, which is the first frame of a chunk.
@@ -128,7 +161,7 @@ class SpeechEncoder(Streaming):
             "convolution": (self.encoder.lookahead - chunk - attention) * hop,
         }
 
-    def latency(self):
+    def latency(self) -> Latency:
         """Look-ahead as declared by the modules and as measured by a gradient (float64, this model's own weights).
 
         Returns
@@ -140,7 +173,7 @@ class SpeechEncoder(Streaming):
         """
         frame, hop, ahead = self.encoder.layout.chunk, self.front_end.hop, self.encoder.lookahead
         whole = math.isinf(ahead)
-        frames = frame + 1 + (20 if whole else ahead) + 4
+        frames = frame + 1 + (20 if whole else int(ahead)) + 4
         samples = torch.randn(1, frames * hop, generator=torch.Generator().manual_seed(0))
         model = copy.deepcopy(self).cpu().double().eval()
         last = last_input(lambda x: model(x, torch.tensor([frames * hop]))[0], samples, frame)
@@ -167,21 +200,23 @@ class CTCModel(SpeechEncoder):
         Tokens, the blank (token 0) counted.
     """
 
-    def __init__(self, front_end, encoder, num_tokens):
+    def __init__(self, front_end: FrontEnd, encoder: Encoder, num_tokens: int):
         super().__init__(front_end, encoder)
         self.head = nn.Linear(encoder.norm.weight.size(0), num_tokens)
 
-    def forward(self, samples, lengths, augment=None):
+    def forward(
+        self, samples: Tensor, lengths: Tensor, augment: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         y, lengths = super().forward(samples, lengths, augment)
         return self.head(y).log_softmax(dim=-1), lengths
 
-    def step(self, samples, state):
+    def step(self, samples: Tensor, state: SpeechState) -> tuple[Tensor, SpeechState]:
         y, state = super().step(samples, state)
         return self.head(y).log_softmax(dim=-1), state
 
-    def flush(self, state):
+    def flush(self, state: SpeechState) -> Tensor:
         return self.head(super().flush(state)).log_softmax(dim=-1)
 
-    def advance(self, samples, valid, state):
+    def advance(self, samples: Tensor, valid: Tensor, state: SpeechState) -> tuple[Tensor, Tensor, SpeechState]:
         y, valid, state = super().advance(samples, valid, state)
         return self.head(y).log_softmax(dim=-1), valid, state

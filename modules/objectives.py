@@ -1,16 +1,23 @@
 """Self-supervised objectives: BEST-RQ and wav2vec 2.0. Each is called with the front end, the encoder and a batch."""
 
+from typing import TypeAlias
+
 import torch
 from speechbrain.lobes.models.wav2vec import W2VTargetQuantiser
 from speechbrain.nnet.losses import ContrastiveLoss
 from speechbrain.nnet.quantisers import RandomProjectionQuantizer
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .encoder import Encoder
+from .front_end import FrontEnd
 from .streaming import length_mask
 
+Stats: TypeAlias = dict[str, float]
+"""What an objective says of a batch beside its loss, by name."""
 
-def span_mask(lengths, time, mask_prob, mask_length):
+
+def span_mask(lengths: Tensor, time: int, mask_prob: float, mask_length: int) -> Tensor:
     """Random spans to mask, drawn for each utterance by its own length.
 
     Arguments
@@ -38,12 +45,12 @@ def span_mask(lengths, time, mask_prob, mask_length):
     return mask & length_mask(lengths, time)
 
 
-def stack_features(features, stack):
+def stack_features(features: Tensor, stack: int) -> Tensor:
     """Each frame's own features, side by side: (batch, extra + time * stack, dim) -> (batch, time, stack * dim)."""
     return features[:, features.size(1) % stack :].unflatten(1, (-1, stack)).flatten(2)  # extra < stack come before frame 0
 
 
-def _check(num_codes, mask_prob, mask_length):
+def _check(num_codes: int, mask_prob: float, mask_length: int) -> None:
     if num_codes < 1 or mask_length < 1 or not 0 < mask_prob <= 1:
         raise ValueError(
             f"num_codes={num_codes} and mask_length={mask_length} must be 1 or more, mask_prob={mask_prob} above 0 and at most 1"
@@ -69,7 +76,16 @@ class BESTRQ(nn.Module):
         Standard deviation of what replaces masked features (which have standard deviation 1).
     """
 
-    def __init__(self, front_end, dim, num_codes=8192, code_dim=16, mask_prob=0.6, mask_length=10, noise=0.1):
+    def __init__(
+        self,
+        front_end: FrontEnd,
+        dim: int,
+        num_codes: int = 8192,
+        code_dim: int = 16,
+        mask_prob: float = 0.6,
+        mask_length: int = 10,
+        noise: float = 0.1,
+    ):
         super().__init__()
         _check(num_codes, mask_prob, mask_length)
         if front_end.per_frame == 1:
@@ -78,11 +94,13 @@ class BESTRQ(nn.Module):
         self.quantiser = RandomProjectionQuantizer(self.stack * front_end.feature_dim, code_dim, num_codes)
         self.head = nn.Linear(dim, num_codes)
 
-    def codes(self, stacked):
+    def codes(self, stacked: Tensor) -> Tensor:
         """Nearest code of stacked features (.., stack * feature_dim); as SpeechBrain's, without its (.., codes, dim) tensor."""
         return ((stacked @ self.quantiser.P) @ self.quantiser.CB.T).argmax(dim=-1)  # codes are unit vectors
 
-    def forward(self, front_end, encoder, samples, lengths, step=0):
+    def forward(
+        self, front_end: FrontEnd, encoder: Encoder, samples: Tensor, lengths: Tensor, step: int = 0
+    ) -> tuple[Tensor, Stats]:
         """Loss of a batch.
 
         Arguments
@@ -142,9 +160,17 @@ class Wav2Vec2(nn.Module):
     """
 
     def __init__(
-        self, front_end, dim, target_dim=256, num_codes=320, mask_prob=0.65, mask_length=10, num_negatives=100,
-        temperature=0.1, diversity=0.1,
-    ):  # fmt: skip
+        self,
+        front_end: FrontEnd,
+        dim: int,
+        target_dim: int = 256,
+        num_codes: int = 320,
+        mask_prob: float = 0.65,
+        mask_length: int = 10,
+        num_negatives: int = 100,
+        temperature: float = 0.1,
+        diversity: float = 0.1,
+    ):
         super().__init__()
         _check(num_codes, mask_prob, mask_length)
         self.mask_prob, self.mask_length, self.stack = mask_prob, mask_length, front_end.per_frame
@@ -156,7 +182,9 @@ class Wav2Vec2(nn.Module):
         self.head = nn.Linear(dim, target_dim)
         self.contrast = ContrastiveLoss(temperature)
 
-    def forward(self, front_end, encoder, samples, lengths, step=0):
+    def forward(
+        self, front_end: FrontEnd, encoder: Encoder, samples: Tensor, lengths: Tensor, step: int = 0
+    ) -> tuple[Tensor, Stats]:
         """See `BESTRQ.forward`; `codes` is the perplexity of the codebooks, over both."""
         features, lengths = front_end.features(samples, lengths)
         latents = self.norm(stack_features(features, self.stack))  # (batch, time, width)
@@ -171,7 +199,7 @@ class Wav2Vec2(nn.Module):
         stats = {"accuracy": accuracy.item(), "codes": float(meta["code_perplex"]), "temperature": float(meta["temp"])}
         return loss, stats
 
-    def _negatives(self, mask):
+    def _negatives(self, mask: Tensor) -> Tensor:
         """For each masked frame, row numbers among the masked frames: others of its utterance, uniformly."""
         count = mask.sum(dim=1)  # (batch,)
         first = (count.cumsum(0) - count).repeat_interleave(count)[:, None]
@@ -182,7 +210,7 @@ class Wav2Vec2(nn.Module):
         return first + drawn + (drawn >= own) * (others > 1)
 
 
-def perplexity(codes):
+def perplexity(codes: Tensor) -> float:
     """exp(entropy) of a set of codes: how many are in use."""
     p = codes.flatten().bincount().float() / codes.numel()
     return torch.special.entr(p).sum().exp().item()

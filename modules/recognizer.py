@@ -1,11 +1,14 @@
 """Several streams of audio through one model, in one batch, each beginning and ending when it likes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
-from .ctc import GreedyDecoder
+from .ctc import GreedyDecoder, Word
 from .front_end import SAMPLE_RATE
+from .model import CTCModel, SpeechState
 from .streaming import state_bytes, tree_map
 
 LOUDEST = 1e6
@@ -19,7 +22,7 @@ class Output:
     """What a stream has to say since the last time: text to append to its transcript, and the words that it closes."""
 
     text: str = ""
-    words: list = field(default_factory=list)
+    words: list[Word] = field(default_factory=list)
 
 
 class Recognizer:
@@ -58,25 +61,26 @@ class Recognizer:
     25
     """
 
-    def __init__(self, model, tokens):
+    def __init__(self, model: CTCModel, tokens: Sequence[str]):
         self.model, self.tokens = model, tokens
         self.layout, self.hop = model.encoder.layout, model.front_end.hop
         state = model.initial_state(1)
         lead = self.layout.lead  # each stream puts as many frames before its first one: all advance by whole chunks
-        encoder = {**state["encoder"], **{name: state["encoder"][name][:, lead:] for name in ("pending", "valid")}}
-        self.start = {**state, "encoder": encoder}
+        encoder = state["encoder"]
+        encoder = {**encoder, "pending": encoder["pending"][:, lead:], "valid": encoder["valid"][:, lead:]}
+        self.start: SpeechState = {**state, "encoder": encoder}
 
     @property
-    def state_bytes(self):
+    def state_bytes(self) -> int:
         """Bytes of the state of one stream; it never grows."""
         return state_bytes(self.start)
 
-    def open(self):
+    def open(self) -> "Stream":
         """A new stream."""
         return Stream(self)
 
     @torch.inference_mode()
-    def run(self, streams):
+    def run(self, streams: Sequence["Stream"]) -> list[Output]:
         """Advance streams by all the whole chunks of frames that they have been fed.
 
         Arguments
@@ -97,10 +101,10 @@ class Recognizer:
             states = [stream.state for stream, _ in ready]
             state = tree_map(lambda *rows: torch.cat(rows), *states) if len(states) > 1 else states[0]
             log_probs, valid, state = self.model.advance(samples, valid, state)
-            best, valid = log_probs.argmax(dim=-1).tolist(), valid.tolist()
+            best, out = log_probs.argmax(dim=-1).tolist(), valid.tolist()
             for row, (stream, output) in enumerate(ready):
                 stream.state = tree_map(lambda tensor: tensor[row : row + 1], state)
-                stream.read([token for token, there in zip(best[row], valid[row]) if there], output)
+                stream.read([token for token, there in zip(best[row], out[row]) if there], output)
         for stream, output in zip(streams, outputs):
             if stream.ended and not stream.chunks:
                 output.words += stream.decoder.flush(stream.heard)
@@ -118,23 +122,24 @@ class Stream:
         Frames that came out.
     """
 
-    def __init__(self, recognizer):
+    def __init__(self, recognizer: Recognizer):
         self.recognizer, self.state, self.decoder = recognizer, recognizer.start, GreedyDecoder(recognizer.tokens)
         self.lead = recognizer.layout.lead
-        self.heard, self.frames, self.taken, self.total = 0, 0, 0, None  # total: valid frames, once they are known
+        self.heard, self.frames, self.taken = 0, 0, 0
+        self.total: int | None = None  # valid frames, once they are known
         weight = recognizer.model.head.weight
         self.buffer = weight.new_zeros(self.lead * recognizer.hop)
 
     @property
-    def ended(self):
+    def ended(self) -> bool:
         return self.total is not None
 
     @property
-    def chunks(self):
+    def chunks(self) -> int:
         """Whole chunks of frames that wait to be encoded."""
         return len(self.buffer) // (self.recognizer.hop * self.recognizer.layout.chunk)
 
-    def feed(self, samples):
+    def feed(self, samples: Tensor) -> None:
         """Take the next samples, (n,) at 16 kHz, n >= 0.
 
         Raises
@@ -154,24 +159,24 @@ class Stream:
         self.buffer = torch.cat([self.buffer, samples.to(self.buffer)])
         self.heard += len(samples)
 
-    def close(self):
+    def close(self) -> None:
         """No more samples come: what still waits for look-ahead comes out at the next `run`."""
         if self.ended:
             return
         model, chunk = self.recognizer.model, self.recognizer.layout.chunk
         self.total = -(-self.heard // self.recognizer.hop)
-        end = self.lead + self.total + model.encoder.lookahead if self.total else 0
+        end = self.lead + self.total + int(model.encoder.lookahead) if self.total else 0
         missing = (-(-end // chunk) * chunk - self.taken) * self.recognizer.hop - len(self.buffer)
         self.buffer = torch.nn.functional.pad(self.buffer, (0, missing)) if missing >= 0 else self.buffer[:0]
 
-    def take(self, frames):
+    def take(self, frames: int) -> tuple[Tensor, Tensor]:
         """The next samples (frames * hop,), and which of the frames (frames,) are the stream's own."""
         number = torch.arange(self.taken, self.taken + frames, device=self.buffer.device) - self.lead
         self.taken += frames
         samples, self.buffer = self.buffer.split([frames * self.recognizer.hop, len(self.buffer) - frames * self.recognizer.hop])
-        return samples, (number >= 0) & (number < self.total if self.ended else number >= 0)
+        return samples, (number >= 0) & (number >= 0 if self.total is None else number < self.total)
 
-    def read(self, best, output):
+    def read(self, best: Sequence[int], output: Output) -> None:
         """Take the best tokens of the frames that came out into the output."""
         text, words = self.decoder.step(best, self.heard)
         self.frames += len(best)

@@ -3,8 +3,9 @@
 import math
 
 import torch
+from torch import Tensor
 
-from .base import Attention
+from .base import Attention, Mixed, MixerState, Shared, followed
 
 
 class AA(Attention):
@@ -22,22 +23,24 @@ class AA(Attention):
 
     layer_lookahead = math.inf
 
-    def mix(self, *parts, valid, state=None, final=False, shared=None):
-        parts = [t.squeeze(2) for t in parts]  # (batch, time, heads, head_dim): groups of one frame
+    def mix(
+        self, *parts: Tensor, valid: Tensor, state: MixerState | None = None, final: bool = False, shared: Shared = None
+    ) -> Mixed:
+        frames = [t.squeeze(2) for t in parts]  # (batch, time, heads, head_dim): groups of one frame
         if self.role == "follower":
-            y = self.reuse_map(shared, *parts)
+            y = self.reuse_map(followed(shared), frames[0])
         else:
-            q, k, v = parts
+            q, k, v = frames
             time = q.size(1)
             q, bias = self.bias(q, torch.arange(time - 1, -time, -1, device=q.device), shift)
             y, shared = self.attend(q, k, v, valid.transpose(1, 2), bias)
         return y.unsqueeze(2), valid, None, shared
 
-    def initial_state(self, batch_size):
+    def initial_state(self, batch_size: int) -> MixerState:
         raise ValueError("AA reads the whole utterance: it has no streaming form (use SA, MAA or LLSA)")
 
 
-def shift(scores):
+def shift(scores: Tensor) -> Tensor:
     """(.., time, 2 * time - 1) -> (.., time, time): row s begins with the distance s, at entry time - 1 - s.
 
     Example

@@ -11,10 +11,13 @@ This is our reading of Ma et al., arXiv 2302.13451, whose code is not public. Wi
 (Shi et al., arXiv 2010.10759) computes with segments of one frame and no memory; chunk > 1 is Emformer's segment.
 """
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-from .base import Attention, Layout
+from .base import Attention, Layout, Mixed, MixerState, Shared, followed
 
 QUERIES = 72  # about this many queries share one stretch of keys
 
@@ -45,7 +48,16 @@ class LLSA(Attention):
     """
 
     def __init__(
-        self, dim, num_heads, left_context, lookahead, chunk=1, revisions=None, positions="rotary", role=None, reuse="map"
+        self,
+        dim: int,
+        num_heads: int,
+        left_context: int,
+        lookahead: int,
+        chunk: int = 1,
+        revisions: Sequence[int] | None = None,
+        positions: str = "rotary",
+        role: str | None = None,
+        reuse: str = "map",
     ):
         super().__init__(dim, num_heads, positions, role, reuse)
         if left_context < 0 or lookahead < 0 or chunk < 1:
@@ -58,7 +70,9 @@ class LLSA(Attention):
         self.left_context = left_context
         self.layout = Layout(chunk, (*range(chunk), *(chunk - 1 + lag for lag in revisions[1:])))
 
-    def mix(self, *parts, valid, state=None, final=False, shared=None):
+    def mix(
+        self, *parts: Tensor, valid: Tensor, state: MixerState | None = None, final: bool = False, shared: Shared = None
+    ) -> Mixed:
         *queries, v = parts  # of a follower v alone
         chunk, left, (batch, groups, frames) = self.layout.chunk, self.left_context, valid.shape
         if state is None:  # nothing before
@@ -68,13 +82,14 @@ class LLSA(Attention):
         block = min(groups, max(1, QUERIES // frames))  # groups that share one stretch of keys
         blocks = -(-groups // block)
 
-        def keys(name):
+        def keys(name: str) -> Tensor:
             """Keys of each block: L frames of history before it, then its own frames -> (batch * blocks, keys, ..)."""
             own = _pad(local[name], blocks * block).reshape(batch, blocks, block * frames, *local[name].shape[3:])
             past = _pad(history[name], left + blocks * block * chunk).unfold(1, left, block * chunk)[:, :blocks]
             return torch.cat([past.movedim(-1, 2), own], dim=2).flatten(0, 1)
 
         if self.role == "follower":
+            shared = followed(shared)
             y = self.reuse_map(self._final(shared, block) if final else shared, keys("v"))
         else:
             q = queries[0][:, :, :chunk] if final else queries[0]
@@ -88,15 +103,15 @@ class LLSA(Attention):
         y = y.reshape(batch, blocks * block, -1, *y.shape[2:])[:, :groups]
         return y, valid, {name: t[:, groups * chunk :] for name, t in history.items()}, shared
 
-    def _final(self, shared, block):
+    def _final(self, shared: tuple[Tensor, ...], block: int) -> tuple[Tensor, ...]:
         """A map of all frames of each group, for the final ones alone: the queries are at axis 2, save those of keys."""
         chunk = self.layout.chunk
-        return [
+        return tuple(
             t if len(shared) == 3 and i == 1 else t.unflatten(2, (block, -1))[:, :, :, :chunk].flatten(2, 3)
             for i, t in enumerate(shared)
-        ]
+        )
 
-    def _masks(self, groups, queries, device):
+    def _masks(self, groups: int, queries: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """(groups * queries, L + groups * frames) of a block: what a query sees, its own key, and distances."""
         chunk, left, offsets = self.layout.chunk, self.left_context, torch.tensor(self.layout.offsets, device=device)
         group = torch.arange(groups, device=device) * chunk  # first frame of each group
@@ -110,11 +125,11 @@ class LLSA(Attention):
         distance = start + offsets[:queries].repeat(groups)[:, None] - torch.cat([past, position])
         return seen, F.pad(own, (left, 0)), distance
 
-    def initial_state(self, batch_size):
+    def initial_state(self, batch_size: int) -> MixerState:
         return self._cache(batch_size, self.left_context)
 
 
-def _pad(x, size):
+def _pad(x: Tensor, size: int) -> Tensor:
     """Pad axis 1 of x with zeros (False) to `size`."""
     if x.size(1) == size:
         return x

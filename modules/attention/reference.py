@@ -5,17 +5,30 @@ without revisions have groups of one frame and version 0 alone.
 """
 
 import math
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
+from torch import Tensor
 
-from ..convolution import GatedConvolution
+from ..convolution import DepthwiseConvolution, GatedConvolution
 from .aa import AA
-from .base import sinusoids
+from .base import Attention, Mixer, sinusoids
 from .llsa import LLSA
 from .summary_mixing import SummaryMixing
+from .window import WindowedAttention
+
+if TYPE_CHECKING:  # encoder.py needs nothing of this file
+    from ..encoder import Encoder
+
+Key: TypeAlias = tuple[int, int]
+"""A frame of a stack: (group, version)."""
+Vectors: TypeAlias = dict[Key, Tensor]
+"""One tensor (dim,) for each frame of the stack."""
+Maps: TypeAlias = dict[Key, dict[Key, Tensor]]
+"""For each frame the frames that it sees, and the weight (heads,) of each."""
 
 
-def visible(attention, query, frames):
+def visible(attention: Mixer, query: Key, frames: dict[Key, int]) -> list[Key]:
     """The frames that frame `query` sees, straight from the definitions.
 
     Arguments
@@ -30,15 +43,16 @@ def visible(attention, query, frames):
     -------
     list of tuple of int
     """
-    s = frames[query]
     if isinstance(attention, AA) or (isinstance(attention, SummaryMixing) and attention.layer_lookahead):
         return list(frames)
     if isinstance(attention, SummaryMixing):
         start = query[0] * attention.layout.chunk
         left = start if attention.past is None else attention.past * attention.layout.chunk
         return [key for key, t in frames.items() if start - left <= t < start + attention.layout.chunk]
-    if not isinstance(attention, LLSA):
+    if isinstance(attention, WindowedAttention):
+        s = frames[query]
         return [key for key, t in frames.items() if s - attention.left_context <= t <= s + attention.layer_lookahead]
+    assert isinstance(attention, LLSA)
     group, chunk = query[0], attention.layout.chunk
     start = group * chunk
     return [
@@ -48,7 +62,7 @@ def visible(attention, query, frames):
     ]
 
 
-def reference_attention(attention, x, frames, shared):
+def reference_attention(attention: Any, x: Vectors, frames: dict[Key, int], shared: Maps | None) -> tuple[Vectors, Maps | None]:
     """y_s = sum over the visible keys of softmax(q_s . k / sqrt(d)) v, for x a dict (group, version) -> (dim,); and the map.
 
     A follower takes the map that is `shared` with it.
@@ -57,15 +71,16 @@ def reference_attention(attention, x, frames, shared):
         return reference_summary_mixing(attention, x, frames), None
     if attention.role != "follower":
         shared = reference_map(attention, x, frames)
-    *_, v = zip(*(attention.project(vector, attention.table(torch.tensor(frames[key]))) for key, vector in x.items()))
-    v, y = dict(zip(x, v)), {}
+    assert shared is not None, "a follower needs the map of a layer before it"
+    v = {key: attention.project(vector, attention.table(torch.tensor(frames[key])))[-1] for key, vector in x.items()}
+    y = {}
     for key in x:
-        mixed = sum(weight[:, None] * v[other] for other, weight in shared[key].items())
+        mixed: Any = sum(weight[:, None] * v[other] for other, weight in shared[key].items())
         y[key] = attention.output(mixed.flatten())
     return y, shared
 
 
-def reference_map(attention, x, frames):
+def reference_map(attention: Attention, x: Vectors, frames: dict[Key, int]) -> Maps:
     """For each frame the keys that it sees, and the weight (heads,) of each."""
     q, k = {}, {}
     for key, vector in x.items():
@@ -83,7 +98,7 @@ def reference_map(attention, x, frames):
     return weights
 
 
-def reference_summary_mixing(mixing, x, frames):
+def reference_summary_mixing(mixing: SummaryMixing, x: Vectors, frames: dict[Key, int]) -> Vectors:
     """y_t = c([f(x_t); mean of s(x_m) over the visible frames]); for `lite` that mean alone."""
     y = {}
     for key in x:
@@ -98,7 +113,7 @@ def reference_summary_mixing(mixing, x, frames):
     return y
 
 
-def reference_depthwise(convolution, inputs, frames):
+def reference_depthwise(convolution: DepthwiseConvolution, inputs: Vectors, frames: dict[Key, int]) -> Vectors:
     """y_s = sum over taps of weight[distance] * inputs[s - distance], past frames final, local ones the group's."""
     chunk, y = convolution.layout.chunk, {}
     for (group, version), vector in inputs.items():
@@ -113,7 +128,7 @@ def reference_depthwise(convolution, inputs, frames):
     return y
 
 
-def reference_convolution(convolution, x, frames):
+def reference_convolution(convolution: Any, x: Vectors, frames: dict[Key, int]) -> Vectors:
     """A Conformer's convolution module, or a Branchformer's."""
     inputs = {key: convolution.enter(vector) for key, vector in x.items()}
     if not isinstance(convolution, GatedConvolution):
@@ -124,7 +139,7 @@ def reference_convolution(convolution, x, frames):
     return {key: convolution.leave(inputs[key][:half] * (y[key] + convolution.bias)) for key in y}
 
 
-def reference_encoder(encoder, x):
+def reference_encoder(encoder: "Encoder", x: Tensor) -> Tensor:
     """`Encoder.forward` of one utterance x (time, dim), frame by frame.
 
     Returns
@@ -140,6 +155,7 @@ def reference_encoder(encoder, x):
         if group * layout.chunk + offset < time
     }
     h, shared = {key: x[t] for key, t in frames.items()}, None
+    block: Any  # of any type
     for block in encoder.blocks:
         if hasattr(block, "enter"):
             h = {key: vector + 0.5 * block.enter(vector) for key, vector in h.items()}

@@ -10,22 +10,22 @@ for each chunk (or utterance). Written from the equations of Parcollet et al., a
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Layout, Mixer
+from .base import Layout, Mixed, Mixer, MixerState, Shared
 
 
 class HeadLinear(nn.Module):
     """A linear layer for each head, side by side: weight (heads, head_dim, head_dim), each initialised as its own layer."""
 
-    def __init__(self, dim, num_heads):
+    def __init__(self, dim: int, num_heads: int):
         super().__init__()
         layers = [nn.Linear(dim // num_heads, dim // num_heads) for _ in range(num_heads)]
         self.weight = nn.Parameter(torch.stack([layer.weight.detach().T for layer in layers]))
         self.bias = nn.Parameter(torch.cat([layer.bias.detach() for layer in layers]))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         """(.., dim) -> (.., dim)"""
         if len(self.weight) == 1:
             return F.linear(x, self.weight[0].T, self.bias)
@@ -33,7 +33,7 @@ class HeadLinear(nn.Module):
         return (heads @ self.weight).transpose(0, 1).reshape(x.shape) + self.bias
 
 
-def two_layers(dim, num_heads):
+def two_layers(dim: int, num_heads: int) -> nn.Sequential:
     """f and s: position-wise, an activation after each layer."""
     return nn.Sequential(HeadLinear(dim, num_heads), nn.GELU(), HeadLinear(dim, num_heads), nn.GELU())
 
@@ -70,7 +70,15 @@ class SummaryMixing(Mixer):
     torch.Size([1, 3, 2, 8])
     """
 
-    def __init__(self, dim, num_heads=4, chunk=None, left_context=None, lite=False, norm=False):
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int = 4,
+        chunk: int | None = None,
+        left_context: int | None = None,
+        lite: bool = False,
+        norm: bool = False,
+    ):
         super().__init__()
         if num_heads < 1 or dim % num_heads:
             raise ValueError(f"num_heads={num_heads} must divide dim={dim}")
@@ -82,24 +90,27 @@ class SummaryMixing(Mixer):
         self.layer_lookahead = math.inf if chunk is None else 0
         self.layout = Layout() if chunk is None else Layout(chunk, tuple(range(chunk)))
         self.left_context = math.inf if left_context is None else left_context
-        self.past = None if left_context is None else left_context // chunk  # chunks
+        self.past = left_context // chunk if chunk and left_context is not None else None  # chunks
         self.s = two_layers(dim, num_heads)
         if not lite:
             self.f = two_layers(dim, num_heads)
             self.norm_f, self.norm_s = (nn.LayerNorm(dim) if norm else nn.Identity() for _ in "fs")
             self.c_f, self.c_s = nn.Linear(dim, dim), nn.Linear(dim, dim, bias=False)
 
-    def project(self, x, table):
+    def project(self, x: Tensor, table: Tensor | None) -> tuple[Tensor, ...]:
         return (self.s(x),) if self.lite else (self.s(x), self.norm_f(self.f(x)))
 
-    def mix(self, values, local=None, *, valid, state=None, final=False, shared=None):
+    def mix(
+        self, *parts: Tensor, valid: Tensor, state: MixerState | None = None, final: bool = False, shared: Shared = None
+    ) -> Mixed:
+        values = parts[0]
         total = values.masked_fill(~valid[..., None], 0.0).sum(dim=2, dtype=torch.promote_types(values.dtype, torch.float32))
         total, count, state = self._accumulate(total, valid.sum(dim=2), state)
         mean = (total / count.clamp(min=1)[..., None]).to(values.dtype)[:, :, None]  # (batch, groups or 1, 1, dim)
-        y = mean.expand_as(values) if self.lite else F.gelu(self.c_f(local) + self.c_s(self.norm_s(mean)))
+        y = mean.expand_as(values) if self.lite else F.gelu(self.c_f(parts[1]) + self.c_s(self.norm_s(mean)))
         return y, valid, state, None
 
-    def _accumulate(self, total, count, state):
+    def _accumulate(self, total: Tensor, count: Tensor, state: MixerState | None) -> tuple[Tensor, Tensor, MixerState | None]:
         """Sums (batch, groups, dim) and counts (batch, groups) of each group -> those of all that the group sees."""
         if math.isinf(self.layer_lookahead):
             return total.sum(dim=1, keepdim=True), count.sum(dim=1, keepdim=True), None
@@ -113,10 +124,10 @@ class SummaryMixing(Mixer):
         state = {"total": total[:, total.size(1) - self.past :], "count": count[:, total.size(1) - self.past :]}
         return total.unfold(1, self.past + 1, 1).sum(dim=-1), count.unfold(1, self.past + 1, 1).sum(dim=-1), state
 
-    def initial_state(self, batch_size):
+    def initial_state(self, batch_size: int) -> MixerState:
         if math.isinf(self.layer_lookahead):
             raise ValueError("SummaryMixing without chunk reads the whole utterance: it has no streaming form (give it a chunk)")
-        weight = self.s[0].weight
+        weight = next(self.parameters())
         chunks, dtype = (1, torch.float64) if self.past is None else (self.past, torch.promote_types(weight.dtype, torch.float32))
         return {
             "total": weight.new_zeros(batch_size, chunks, self.dim, dtype=dtype),

@@ -1,9 +1,10 @@
 """What MAA and SA share: a window of L + R + 1 keys, evaluated in blocks of queries, and its streaming state."""
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-from .base import Attention
+from .base import Attention, Mixed, MixerState, Shared, followed
 
 
 class WindowedAttention(Attention):
@@ -22,16 +23,29 @@ class WindowedAttention(Attention):
         R, frames.
     """
 
-    block = None
+    block: int | None = None
     """Queries that share one stretch of keys; None: all of them."""
 
-    def __init__(self, dim, num_heads, left_context, lookahead, positions="rotary", role=None, reuse="map"):
+    layer_lookahead: int
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        left_context: int,
+        lookahead: int,
+        positions: str = "rotary",
+        role: str | None = None,
+        reuse: str = "map",
+    ):
         super().__init__(dim, num_heads, positions, role, reuse)
         if left_context < 0 or lookahead < 0:
             raise ValueError(f"left_context={left_context} and lookahead={lookahead} must be 0 or more frames")
         self.left_context, self.layer_lookahead = left_context, lookahead
 
-    def mix(self, *parts, valid, state=None, final=False, shared=None):
+    def mix(
+        self, *parts: Tensor, valid: Tensor, state: MixerState | None = None, final: bool = False, shared: Shared = None
+    ) -> Mixed:
         *queries, valid = (t.squeeze(2) for t in (*parts, valid))  # (batch, time, ..): groups of one frame
         names = ("v",) if self.role == "follower" else ("q", "k", "v")
         inputs = {**dict(zip(names, queries)), "valid": valid}
@@ -42,17 +56,17 @@ class WindowedAttention(Attention):
             inputs = {name: torch.cat([state[name], t], dim=1) for name, t in inputs.items()}
             after = {name: t[:, time:] for name, t in inputs.items()}
             if self.role == "follower":
-                shared, after["shared"] = self._delay(*shared, state["shared"], time)
+                shared, after["shared"] = self._delay(followed(shared), state["shared"], time)
             state = after
         block = min(self.block or time, time)
         if self.role == "follower":
-            y = self.reuse_map(shared, self._keys(inputs["v"], block))
+            y = self.reuse_map(followed(shared), self._keys(inputs["v"], block))
         else:
             y, shared = self._attend(inputs["q"][:, :time], inputs["k"], inputs["v"], inputs["valid"], block, state is not None)
         y = y.reshape(valid.size(0), -1, *y.shape[2:])[:, :time]
         return y.unsqueeze(2), inputs["valid"][:, left : left + time].unsqueeze(2), state, shared
 
-    def _attend(self, q, k, v, valid, block, streaming):
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor, block: int, streaming: bool) -> tuple[Tensor, Shared]:
         """q (batch, time, heads, head_dim), k and v (batch, L + time + R, ..) -> (batch * blocks, block, ..), shared."""
         window = self.left_context + 1 + self.layer_lookahead
         q = _pad(q, 0, -q.size(1) % block).reshape(-1, block, *q.shape[2:])
@@ -64,14 +78,15 @@ class WindowedAttention(Attention):
         q, bias = self.bias(q, distances, from_band)
         return self.attend(q, k, v, band & valid[:, None] | own, bias, streaming)
 
-    def _keys(self, t, block):
+    def _keys(self, t: Tensor, block: int) -> Tensor:
         """The stretch of keys of each block: (batch, L + time + R, ..) -> (batch * blocks, L + block + R, ..)."""
         reach = block + self.left_context + self.layer_lookahead
         t = _pad(t, 0, (reach - t.size(1)) % block)
         return t.unfold(1, reach, block).movedim(-1, 2).flatten(0, 1)
 
-    def _delay(self, weights, held, time):
-        """The maps (batch * blocks, heads, block, L + block + R) of `time` frames, R frames later; `held` are those of R."""
+    def _delay(self, shared: tuple[Tensor, ...], held: Tensor, time: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The map (batch * blocks, heads, block, L + block + R) of `time` frames, R frames later; `held` are those of R."""
+        (weights,) = shared  # while streaming, an owner hands on the map itself
         block = weights.size(2)
         rows = to_band(weights).transpose(1, 2)  # (batch * blocks, block, heads, L + 1 + R)
         rows = torch.cat([held, rows.reshape(held.size(0), -1, *rows.shape[2:])[:, :time]], dim=1)
@@ -79,7 +94,7 @@ class WindowedAttention(Attention):
         rows = _pad(rows, 0, -time % block).reshape(-1, block, *rows.shape[2:])
         return (from_band(rows.transpose(1, 2)),), held
 
-    def initial_state(self, batch_size):
+    def initial_state(self, batch_size: int) -> MixerState:
         cache = self._cache(batch_size, self.left_context + self.layer_lookahead)
         if self.role == "follower":
             window = self.left_context + 1 + self.layer_lookahead
@@ -87,7 +102,7 @@ class WindowedAttention(Attention):
         return {"q": cache["k"][:, : self.layer_lookahead], **cache}
 
 
-def to_band(x):
+def to_band(x: Tensor) -> Tensor:
     """(.., rows, rows + width - 1) -> (.., rows, width): of row s the entries s .. s + width - 1.
 
     Example
@@ -100,12 +115,12 @@ def to_band(x):
     return F.pad(x.flatten(-2), (0, rows)).unflatten(-1, (rows, keys + 1))[..., : keys - rows + 1]
 
 
-def from_band(x):
+def from_band(x: Tensor) -> Tensor:
     """(.., rows, width) -> (.., rows, rows + width - 1), zeros outside the band: the inverse of `to_band`."""
     rows, width = x.shape[-2:]
     return F.pad(x, (0, rows)).flatten(-2)[..., :-rows].unflatten(-1, (rows, rows + width - 1))
 
 
-def _pad(x, before, after):
+def _pad(x: Tensor, before: int, after: int) -> Tensor:
     """Pad axis 1 of x (batch, time, ..) with zeros (False)."""
     return F.pad(x, (0, 0) * (x.dim() - 2) + (before, after))
