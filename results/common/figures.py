@@ -14,10 +14,12 @@ from recipes.files import write_bytes
 
 INK, GREY, PALE, PAPER = "#222222", "#6E6E6E", "#DADADA", "#FFFFFF"
 """Of words and axes; of what is there to compare with; of the background; of nothing."""
+WIDTH = 7.6
+"""Of a figure, in inches of 120 pixels: as wide as a README is shown, so that letters keep their size."""
 SCALE, OVER_AND_UNDER = "cividis", "PuOr_r"
 """Colour maps: from little to much; from less than expected over as expected (white) to more."""
 ATTENTIONS = {
-    "chunk mask": ("#E69F00", r"chunk.mask"),
+    "chunk mask": ("#E69F00", r"chunk.mask|look-ahead 0\b"),
     "shared maps": ("#CC79A7", r"shared|follower|a map for|by \d"),
     "relative positions": ("#882255", r"relative"),
     "SummaryMixing": ("#009E73", r"SummaryMixing"),

@@ -5,31 +5,17 @@ They are drawn from what `comparison.rows` finds, and written only where a pixel
 """
 
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from results.common.figures import save, spread_out
+from results.common.figures import GREY, INK, PALE, PAPER, WIDTH, colour, for_text, plain, save
 from results.comparison.rows import REFERENCES, TRAINED, ahead, rows
 
 RESULTS = Path(__file__).parents[1]
-COLOURS = {  # of Okabe and Ito, by the name of a cell or by its YAML
-    "chunk-mask": "#56B4E9",
-    "aa": "#000000",
-    "sa": "#0072B2",
-    "maa": "#009E73",
-    "llsa": "#D55E00",
-    "summary_mixing": "#CC79A7",
-    "shared_attention": "#E69F00",
-}
-OFF_THE_SCALE = 1.5  # times the median WER: named at the upper edge
 COLUMNS = 4  # of the learning curves
 FEW = 3  # rows of a scale, below which nothing is drawn
-
-
-def colour(row):
-    """Of a row, wherever it is drawn."""
-    return COLOURS.get(row.cell.name, COLOURS[row.cell.yaml])
 
 
 def starts_otherwise(row):
@@ -38,7 +24,7 @@ def starts_otherwise(row):
 
 
 def story(found):
-    """WER with its interval against look-ahead, every row with its name beside it.
+    """WER with its interval, row by row, in groups of equal look-ahead.
 
     Arguments
     ---------
@@ -50,45 +36,49 @@ def story(found):
     matplotlib.figure.Figure
         A panel for each scale.
     """
-    figure = Figure(figsize=(12, 5.2 * len(found)), layout="constrained")
-    for axes, (scale, of_scale) in zip(figure.subplots(len(found), 1, squeeze=False)[:, 0], found.items()):
-        of_scale = [row for row in of_scale if row.runs]
-        points = {row.cell.name: (np.mean(row.wers), row.interval()) for row in of_scale}
-        top = OFF_THE_SCALE * np.median([wer for wer, _ in points.values()])
-        shown = [value for wer, bounds in points.values() if wer < top for value in (wer, *bounds) if value is not None]
-        low, high = min(shown), max(shown)
-        low, high = low - 0.1 * (high - low + 1), high + 0.15 * (high - low + 1)
-        for x, ms in enumerate(reversed(REFERENCES)):
-            group(axes, x, [row for row in of_scale if row.cell.lookahead_ms == ms], points, low, high)
-        axes.set(xlim=(-0.15, len(REFERENCES) - 0.15), ylim=(low, high), ylabel="WER on test-clean, %")
-        axes.set_xticks(range(len(REFERENCES)), ["whole utterance" if ms is None else ahead(ms) for ms in reversed(REFERENCES)])
-        words = f"scale {scale}: greedy WER, bars are 95 % intervals"
-        words += ", open dots start otherwise" if any(map(starts_otherwise, of_scale)) else ""
-        words += f"; above {TRAINED:.0f} % it is too early to compare attentions" if high > TRAINED else ""
-        axes.set_title(words, loc="left", fontsize=10)
-        axes.set_xlabel("look-ahead of the whole stack", loc="left")
-        axes.spines[["top", "right"]].set_visible(False)
+    panels = [(scale, grouped([row for row in of_scale if row.runs])) for scale, of_scale in found.items()]
+    heights = [0.27 * (len(lines) + 2) for _, lines in panels]
+    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
+    for axes, (scale, lines) in zip(figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0], panels):
+        ladder(plain(axes), scale, lines)
     return figure
 
 
-def group(axes, x, members, points, low, high):
-    """The rows of one look-ahead, in a narrow column at x; names to its right, as far apart as it takes."""
-    inside = sorted((row for row in members if points[row.cell.name][0] < high), key=lambda row: points[row.cell.name][0])
-    beyond = [row for row in members if row not in inside]
-    wanted = {row.cell.name: (points[row.cell.name][0] - low) / (high - low) for row in inside}
-    places = spread_out(wanted, gap=0.045) if wanted else {}
-    for i, row in enumerate(inside):
-        wer, (lower, upper) = points[row.cell.name]
-        at, y, style = x + 0.035 * (i % 3), low + places[row.cell.name] * (high - low), {"color": colour(row)}
+def grouped(of_scale):
+    """The rows and, before each group of equal look-ahead, its words: the most look-ahead first, the lowest WER first."""
+    lines = []
+    for ms in REFERENCES:
+        group = sorted((row for row in of_scale if row.cell.lookahead_ms == ms), key=lambda row: np.mean(row.wers))
+        if group:
+            lines += ["the whole utterance" if ms is None else f"{ahead(ms)} ahead" if ms else "nothing ahead", *group]
+    return lines
+
+
+def ladder(axes, scale, lines):
+    """One line below the other: a name, a dot with its interval, the WER. The axis begins at 0, as distances are to be fair."""
+    seeds = [row for row in lines if not isinstance(row, str)]
+    top = max(max(np.mean(row.wers), row.interval()[1] or 0) for row in seeds)
+    for y, row in enumerate(lines):
+        if isinstance(row, str):
+            axes.text(-0.02, y, row, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=10, weight="bold")
+            continue
+        wer, (lower, upper), value = np.mean(row.wers), row.interval(), colour(row.cell.title)
+        axes.plot([0, wer], [y, y], color=PALE, linewidth=0.8, zorder=1)
         if lower is not None:
-            axes.plot([at, at], [lower, upper], linewidth=4, alpha=0.35, solid_capstyle="butt", **style)
-        face = "white" if starts_otherwise(row) else colour(row)
-        axes.plot(at, wer, "o", markersize=6, markerfacecolor=face, markeredgecolor=colour(row), zorder=3)
-        axes.plot([at, x + 0.13], [wer, y], linewidth=0.5, **style)
-        axes.text(x + 0.14, y, f"{row.cell.title}  {wer:.1f}", va="center", fontsize=8, **style)
-    for i, row in enumerate(beyond):
-        y = high - (0.02 + 0.045 * i) * (high - low)
-        axes.text(x + 0.14, y, f"↑ {row.cell.title}  {points[row.cell.name][0]:.1f}", va="center", fontsize=8, color=colour(row))
+            axes.plot([lower, upper], [y, y], color=value, linewidth=11, alpha=0.4, solid_capstyle="butt")
+        face = PAPER if starts_otherwise(row) else value
+        axes.plot(wer, y, "o", markersize=4, markerfacecolor=face, markeredgecolor=value, zorder=3)
+        words = {"va": "center", "fontsize": 9.5, "color": for_text(value)}
+        axes.text(-0.02, y, row.cell.title, transform=axes.get_yaxis_transform(), ha="right", **words)
+        axes.text(max(wer, upper or 0) + 0.02 * top, y, f"{wer:.1f}", **words)
+    if top > TRAINED:
+        axes.axvline(TRAINED, color=GREY, linestyle=":", linewidth=1)
+        note = f"right of {TRAINED:.0f} %: too early to compare attentions"
+        axes.text(TRAINED - 0.01 * top, 0, note, color=GREY, fontsize=9, ha="right", va="center")
+    axes.set(xlim=(0, 1.1 * top), ylim=(len(lines) - 0.4, -0.6), yticks=[])
+    axes.spines["left"].set_visible(False)
+    circles = "; hollow: starts otherwise" if any(map(starts_otherwise, seeds)) else ""
+    axes.set_xlabel(f"WER on test-clean, %, scale {scale} (greedy; bar: 95 % interval{circles})", color=INK)
 
 
 def curves(found):
@@ -114,14 +104,15 @@ def curves(found):
     if not panels:
         return None
     height = len(panels) // COLUMNS
-    figure = Figure(figsize=(12, 1.9 * height + 0.5), layout="constrained")
-    for axes, panel in zip(figure.subplots(height, COLUMNS, squeeze=False).flat, panels):
+    figure = Figure(figsize=(WIDTH, 1.9 * height + 0.4), layout="constrained")
+    for place, (axes, panel) in enumerate(zip(figure.subplots(height, COLUMNS, squeeze=False).flat, panels)):
         if panel is None:
             axes.axis("off")
         else:
-            curve(axes, *panel)
-    figure.supylabel("WER on the dev set, %", fontsize=9)
-    figure.supxlabel("epochs of fine-tuning; grey: all other rows of the scale", fontsize=9)
+            curve(plain(axes), *panel)
+            axes.tick_params(labelsize=8, labelleft=place % COLUMNS == 0)
+    figure.supylabel("WER on the dev set, %", fontsize=10)
+    figure.supxlabel("epochs of fine-tuning; grey: the other rows of the scale", fontsize=10)
     return figure
 
 
@@ -132,16 +123,16 @@ def curve(axes, row, lines, every):
         axes.plot([record["epoch"] for record in line], [record["valid_wer"] for record in line], **style)
 
     for line in every:
-        draw(line, color="#D8D8D8", linewidth=1)
+        draw(line, color=PALE, linewidth=1)
+    value = colour(row.cell.title)
     for line in lines:
-        draw(line, color=colour(row), linewidth=1.5, marker="o", markersize=3)
+        draw(line, color=value, linewidth=2, marker="o", markersize=3.5)
     last = [line[-1]["valid_wer"] for line in lines if line]
     wers = [record["valid_wer"] for line in every for record in line]
-    axes.set_title(f"{row.scale}: {row.cell.title}  {np.mean(last):.1f}", loc="left", fontsize=8, color=colour(row))
+    title = f"{fill(row.cell.title, 24)}\n{row.scale}: {np.mean(last):.1f} %"
+    axes.set_title(title, loc="left", fontsize=9, color=for_text(value))
     axes.set_ylim(0.9 * min(wers), min(100, 1.05 * max(wers)))
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.tick_params(labelsize=7)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def write(folder=RESULTS):

@@ -9,11 +9,12 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from recipes import files, machine
 from recipes.LibriSpeech import experiment
-from results.common.figures import save
+from results.common.figures import GREY, INK, PALE, PAPER, WIDTH, colour, for_text, plain, save
 
 ROOT = Path(__file__).parents[2]
 DEPTHS = range(1, 17)
@@ -57,35 +58,49 @@ def measure():
     return {"layers": list(DEPTHS), "lookahead_ms": lookahead, "environment": machine.environment()}
 
 
-STYLES = {  # colours of Okabe and Ito; where lines coincide the later ones are thinner, or their markers smaller
-    "SA": {"color": "#0072B2", "linewidth": 5, "solid_capstyle": "butt"},
-    "MAA": {"color": "#F0E442", "linewidth": 2, "dashes": (3, 3)},
-    "LLSA, chunk 9, look-ahead 0": {"color": "#D55E00", "marker": "s", "markersize": 11, "fillstyle": "none"},
-    "LLSA, chunk 3, look-ahead 6": {"color": "#D55E00", "marker": "o", "markersize": 7, "fillstyle": "none"},
-    "LLSA": {"color": "#D55E00", "marker": "o", "markersize": 3},
-}
+PAPERS = 12  # layers
 
 
 def draw(results, path):
-    """Draw what `measure` returned."""
-    layers, lookahead = results["layers"], results["lookahead_ms"]
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axes = figure.subplots()
-    for name, style in STYLES.items():
-        axes.plot(layers, [ms / 1000 for ms in lookahead[name]["measured"]], **style)
-    paper = layers.index(12)
+    """Draw what `measure` returned: a line for each attention, the distance between them at the papers' depth."""
+    layers, at = results["layers"], results["layers"].index(PAPERS)
+    seconds = {name: [None if ms is None else ms / 1000 for ms in of["measured"]] for name, of in results["lookahead_ms"].items()}
+    slow, fast, last = seconds["SA"], seconds["LLSA"], layers[-1]
+    top = 1.12 * slow[-1]  # where the whole utterance is, which has no number
+    figure = Figure(figsize=(WIDTH, 4), layout="constrained")
+    axes = plain(figure.subplots())
+
+    def line(name, **style):
+        axes.plot(layers, seconds[name], color=colour(name), solid_capstyle="butt", **style)
+
+    line("SA", linewidth=5)
+    line("MAA", linewidth=2.2, dashes=(2.5, 2))
+    line("LLSA, chunk 9, look-ahead 0", linewidth=7)
+    line("LLSA", linewidth=2.4, marker="o", markersize=6, markeredgecolor=PAPER)
+    line("LLSA, chunk 3, look-ahead 6", linewidth=0, marker=".", markersize=3, markerfacecolor=PAPER, zorder=4)
+    axes.plot((1, last), (top, top), color=colour("AA"), linewidth=2.4)
     axes.annotate(
-        f"{lookahead['SA']['measured'][paper] / 1000:.2f} s at 12 layers", (12, lookahead["SA"]["measured"][paper] / 1000),
-        xytext=(8, -18), textcoords="offset points", color="#0072B2",
-    )  # fmt: skip
-    axes.text(9.7, 1.78, "SA (solid) and MAA (dashed)\n0.16 s for each layer", color="#0072B2", ha="right")
-    axes.text(16.3, 0.3, "LLSA at any depth: 0.16 s   ● chunk 1   ○ chunk 3   □ chunk 9", color="#D55E00", ha="right")
-    axes.axhspan(2.8, 3.1, color="#E8E8E8")  # beyond the axis: no number
-    axes.text(8.5, 2.95, "AA at any depth: the whole utterance", ha="center", va="center")
-    axes.set(xlabel="layers", ylabel="look-ahead of the stack, s", xlim=(0.5, 16.5), ylim=(0, 3.1), xticks=layers)
-    axes.set_yticks([0, 0.5, 1, 1.5, 2, 2.5])
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines["left"].set_bounds(0, 2.7)
+        "", (PAPERS, fast[at] + 0.08), (PAPERS, slow[at] - 0.05), arrowprops={"arrowstyle": "->", "color": GREY, "linewidth": 1.2}
+    )
+    middle = (slow[at] + fast[at]) / 2
+    words = f"{slow[at]:.2f} s → {fast[at]:.2f} s\nat the papers'\n{PAPERS} layers"
+    axes.text(PAPERS + 0.25, middle, words, color=INK, va="center", fontsize=11)
+    for y, words, name in (
+        (top, "AA", "AA"),
+        (slow[-1] + 0.06, "SA", "SA"),
+        (slow[-1] - 0.13, "MAA", "MAA"),
+        (fast[-1] + 0.19, "chunk mask", "chunk mask"),
+        (fast[-1], "LLSA", "LLSA"),
+    ):
+        axes.text(last + 0.3, y, words, color=for_text(colour(name)), va="center", fontsize=11, weight="bold")
+    axes.text(last + 0.3, fast[-1] - 0.15, "in chunks of 1 or 3", color=for_text(colour("LLSA")), va="center", fontsize=9)
+    axes.set(xlim=(0.6, last + 0.1), ylim=(0, top + 0.08))
+    axes.set_xticks([1, *range(2, last + 1, 2)])
+    axes.set_yticks([*np.arange(0, slow[-1], 0.5), top], [*(f"{y:g}" for y in np.arange(0, slow[-1], 0.5)), "utterance"])
+    axes.set_xlabel("layers of the encoder", fontsize=11)
+    axes.set_title("seconds of audio that the encoder looks ahead, measured", loc="left", fontsize=12, color=INK)
+    axes.grid(axis="y", color=PALE, linewidth=0.6)
+    axes.set_axisbelow(True)
     save(figure, path)
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from results.common.figures import save
+from results.common.figures import GREY, INK, PAPER, WIDTH, colour, for_text, plain, save, spread_out
 from results.experiments import SCALES
 
 RESULTS = Path(__file__).parents[1]
-COLOURS = {"LLSA": "#D55E00", "SA": "#0072B2", "MAA": "#009E73", "AA": "#555555"}  # of Okabe and Ito, the first three
 
 
 def points(folder=RESULTS):
@@ -60,30 +59,41 @@ def points(folder=RESULTS):
 
 
 def draw(found, missing, path):
-    """Draw what `points` returned: one panel for each test set, as they do not compare; percents are as high in all."""
-    figure = Figure(figsize=(8, 3.6), layout="constrained")
-    panels = figure.subplots(1, len(found), squeeze=False)[0]
-    bounds = {split: (min(run["low"] for run in runs), max(run["high"] for run in runs)) for split, runs in found.items()}
-    half = max(high - low for low, high in bounds.values()) / 2 + 1
+    """Draw what `points` returned: a panel for each test set of which there is something to compare."""
+    found = {split: runs for split, runs in sorted(found.items()) if len(runs) > 1} or found
+    figure = Figure(figsize=(WIDTH, 3.9 * len(found)), layout="constrained")
     latest = max(run["p90"] for runs in found.values() for run in runs)
-    for axes, (split, runs) in zip(panels, sorted(found.items())):
-        for i, run in enumerate(runs):
-            x, y, colour = run["median"], run["wer"], COLOURS.get(run["attention"], "black")
-            near = any(abs(other["median"] - x) < 0.02 * latest for other in runs[:i])  # a thin bar on a wide one
-            bar = {"linewidth": 1.5} if near else {"linewidth": 6, "alpha": 0.45}
-            axes.plot([x, x], [run["low"], run["high"]], color=colour, solid_capstyle="butt", **bar)
-            axes.plot([x, run["p90"]], [y, y], color=colour, linewidth=1)
-            axes.plot(x, y, "o", color=colour, markersize=8, markeredgecolor="white", zorder=3)
-            axes.annotate(run["name"], (x, y), (8, 4), textcoords="offset points", color=colour, weight="bold")
-        sources = " and ".join(sorted({run["word_ends"] for run in runs}))
-        axes.set_title(f"{split} (ends of words by {sources})", loc="left", fontsize=10)
-        middle = sum(bounds[split]) / 2
-        axes.set(ylim=(middle - half, middle + half), xlim=(0, 1.03 * latest))
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("WER, % (bar: 95 % interval)")
-    note = f"\nno delay measured: {', '.join(missing)}" if missing else ""
-    figure.supxlabel(f"end of a word to its text, s of audio (dot: median, line: to 90th percentile){note}", fontsize=9)
+    for axes, (split, runs) in zip(figure.subplots(len(found), 1, squeeze=False)[:, 0], found.items()):
+        panel(plain(axes), split, runs, latest)
+    if missing:
+        figure.supxlabel(f"no delay measured: {', '.join(missing)}", fontsize=9, color=GREY)
     save(figure, path)
+
+
+def panel(axes, split, runs, latest):
+    """The runs of one test set: the dot is the median delay, its line runs to the 90th percentile, the bar is the interval."""
+    top, heights = 1.1 * max(run["high"] for run in runs), {}
+    for run in runs:  # labels have to keep apart from those beside them only
+        beside = [other for other in runs if abs(other["p90"] - run["p90"]) < 0.15 * latest]
+        heights[run["name"]] = spread_out({other["name"]: other["wer"] / top for other in beside}, gap=0.12)[run["name"]]
+    for i, run in enumerate(runs):
+        x, y, value = run["median"], run["wer"], colour(run["name"])
+        near = any(abs(other["median"] - x) < 0.02 * latest for other in runs[:i])  # a thin bar on a wide one
+        bar = {"linewidth": 2} if near else {"linewidth": 8, "alpha": 0.35}
+        axes.plot([x, x], [run["low"], run["high"]], color=value, solid_capstyle="butt", **bar)
+        axes.plot([x, run["p90"]], [y, y], color=value, linewidth=1.5)
+        axes.plot(x, y, "o", color=value, markersize=8, markeredgecolor=PAPER, zorder=3)
+        beside = run["p90"] + 0.02 * latest, heights[run["name"]] * top
+        axes.plot([run["p90"], beside[0] - 0.01], [y, beside[1]], color=value, linewidth=0.7)
+        words = f"{run['name']}\n{y:.1f} %"
+        axes.text(*beside, words, color=for_text(value), weight="bold", va="center", fontsize=10)
+    sources = " and ".join(sorted({run["word_ends"] for run in runs}))
+    axes.set_title(f"WER on {split}, % (bar: 95 % interval)", loc="left", fontsize=12, color=INK)
+    axes.set_xlabel(
+        f"from the end of a word (by {sources}) to its text, seconds of audio: median, and line to the 90th percentile"
+    )
+    axes.set(ylim=(0, top), xlim=(0, 1.35 * latest))
+    axes.set_xticks([second for second in axes.get_xticks() if second <= latest])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""results/analyse.py on tiny experiments."""
+"""What a trained encoder attends to, measured on tiny experiments."""
 
 import json
 from functools import partial
@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from praatio import textgrid
-from tiny import arguments
 
 import train
 from results.attention import measure
+from tests.recipes.tiny import SPLITS, arguments, write_tree
 
 TRAINING = {"pretrain": "{epochs: 0}", "finetune": "{epochs: 1, batch_seconds: 6}"}
 FIGURES = ("diagonality", "similarity", "maps", "phones", "probe")
@@ -27,11 +27,11 @@ def write_textgrid(path, seconds, shift=0):
 
 
 @pytest.fixture
-def make(tree, tmp_path):
+def make(tmp_path):
     """Trains an experiment on noise, and writes TextGrids for its test split and one more utterance; its folder."""
 
     def make(yaml, **changes):
-        root = tree()
+        root = write_tree(tmp_path / "LibriSpeech", SPLITS, seconds=2.0)
         assert train.main(arguments(root, tmp_path / "mine", yaml=yaml, **TRAINING, **changes)) == 0
         (tmp_path / "grids" / "deep").mkdir(parents=True)
         for number, path in enumerate(sorted((root / "test-c").rglob("*.flac"))):

@@ -4,7 +4,7 @@ import json
 
 from results.latency import depth
 
-FILE = depth.ROOT / "results" / "depth.json"
+FILE = depth.ROOT / "results" / "latency" / "depth.json"
 
 
 def test_llsa_is_flat_and_the_others_rise():

@@ -17,13 +17,13 @@ def write(folder, name, split, checksum="x", delay=True):
     hops = [{"emitted_ms": {"median": 200.0, "p90": 300.0}}, {"emitted_ms": {"median": 900.0, "p90": 950.0}}]
     delays = {"split": split, "sha256": checksum, "config_hash": name, "word_ends": "CTC", "hops": hops}
     if delay:
-        (folder / "delays" / f"{name}.json").write_text(json.dumps(delays))
+        (folder / "latency" / "delays" / f"{name}.json").write_text(json.dumps(delays))
 
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("measured", "delays"):
-        (tmp_path / name).mkdir()
+    for name in ("measured", "latency/delays"):
+        (tmp_path / name).mkdir(parents=True)
     return tmp_path
 
 
