@@ -1,7 +1,7 @@
 """One streaming step of a trained system, from samples to CTC log-probabilities, as an ONNX model that needs no torch.
 
     pip install -e '.[export]'
-    python -m recipes.LibriSpeech.export EXPERIMENT_FOLDER MODEL.onnx
+    python -m recipes.LibriSpeech.inference.export EXPERIMENT_FOLDER MODEL.onnx
 
 The model is a function: `samples`, `valid` and every `state.*` go in, `log_probs`, `valid_out` and every `next.*` come out.
 Its metadata (JSON values) say the rest. With an `onnxruntime.InferenceSession` of it, and `audio`, float32 at `sample_rate`:
@@ -249,7 +249,8 @@ def step_proto(model, start):
 
 def main(arguments):
     """Export; 0, or 2 after one line about what the user can mend."""
-    parser = Parser("python -m recipes.LibriSpeech.export", description="One streaming step of a trained system as ONNX.")
+    name = "python -m recipes.LibriSpeech.inference.export"
+    parser = Parser(name, description="One streaming step of a trained system as ONNX.")
     parser.add_argument("folder", type=Path, help="of the experiment, e.g. results/runs/llsa-mini-embedded-seed1")
     parser.add_argument("model", type=Path, help="the file to write, e.g. llsa.onnx")
     try:
