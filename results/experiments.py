@@ -12,6 +12,15 @@ from recipes.LibriSpeech import experiment
 LOW_MS, HIGH_MS = 160, 1920  # look-ahead of the papers' LLSA, and of their MAA and SA
 CHUNK = 3  # final frames that share a set of revisions in the LLSA of the tables; `chunk` - 1 + look-ahead are 160 ms
 SCALES = "cpu", "small", "base"
+FIRST_PAGE = "aa", "shared-2", "sa-1920", "llsa-c3", "maa-160", "chunk-mask", "summary-160", "causal"
+"""The experiments whose rows README.md shows, at the first scale that is measured."""
+OTHER_RUNS = ("llsa-chunk3-mini-librispeech-seed1",)
+OTHER_RUNS += tuple(f"{name}-mini-embedded-seed1" for name in ("aa", "sa", "maa", "llsa", "shared-attention", "summary-mixing"))
+"""Runs beside those of the comparison: their table names each one, measured or not."""
+DELAYS = (*OTHER_RUNS, "llsa-chunk3-mini-librispeech-seed1-train-clean-100")
+"""The runs of the table of delays, measured or not."""
+FIRST_COMMAND = "llsa-mini-embedded-seed1"
+"""The run that README.md's first command makes."""
 
 
 class Cell(NamedTuple):

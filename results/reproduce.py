@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 import torch
-from ruamel.yaml.error import YAMLError
 from tqdm import tqdm
 
 from recipes.command_line import Parser, UserError
@@ -29,36 +28,6 @@ from results.comparison.training_process import Trainer, sigterm_as_ctrl_c
 from results.experiments import SCALES
 
 POLL_SECONDS = 0.5
-
-
-def draw_figures(folder=ROOT / "results"):
-    """Draw anew each figure of results/ that a file there is enough for (those of attention/ show utterances, too)."""
-    from results.comparison import figures
-    from results.latency import depth, wer_delay
-    from results.speed import figure
-
-    figures.write(folder)
-    for name, draw in (("speed/speed", figure.draw), ("latency/depth", depth.draw)):
-        path = folder / f"{name}.json"
-        if path.exists():
-            draw(json.loads(path.read_text()), path.with_suffix(".png"))
-    if any((folder / "latency" / "delays").glob("*.json")):
-        wer_delay.draw(*wer_delay.points(folder), folder / "latency" / "wer_delay.png")
-
-
-def regenerate():
-    """Figures, and README's tables, which show them; where files do not fit together a line says so. Whether all are made."""
-    made = True
-    for make, what in ((draw_figures, "figures"), (pages.write, "tables")):
-        try:
-            make()
-        except ImportError as error:
-            tqdm.write(f"no new {what}: {error}; pip install -e '.[figures]'")
-            made = False
-        except (ValueError, LookupError, TypeError, AttributeError, OSError, UserError, YAMLError) as error:  # what runs, runs on
-            tqdm.write(f"no new {what}: {type(error).__name__}: {' '.join(str(error).split())}: is a file in results/ damaged?")
-            made = False
-    return made
 
 
 def work(todo, common, jobs, deadline, devices=(None,)):
@@ -80,7 +49,7 @@ def work(todo, common, jobs, deadline, devices=(None,)):
         if result := run.collect(common):
             score = next(iter(result["wer"].values()))
             tqdm.write(f"{run.name}: WER {score['wer']:.1f} % [{score['low']:.1f}, {score['high']:.1f}]")
-            regenerate()
+            pages.regenerate()
         return result is not None
 
     def device_for(run):
@@ -163,7 +132,7 @@ def read_json(path):
 def reproduce(options):
     """Do what the options say. Returns the exit code."""
     if options.tables:
-        return 0 if regenerate() else 1
+        return 0 if pages.regenerate() else 1
     for name in ("seeds", "jobs", "budget_minutes"):
         value = getattr(options, name)
         if value is not None and not value > 0:
@@ -183,7 +152,7 @@ def reproduce(options):
         raise UserError(f"no table could hold {apart} and new runs: delete those, or give what they were measured with")
     devices = options.device or [None]
     failed = work(todo, common, options.jobs or len(devices), deadline, devices) if todo else {}
-    made = regenerate()
+    made = pages.regenerate()
     left = [run.name for run in runs if not run.measured.exists() and run.name not in failed]
     print(f"done: {sum(run.measured.exists() for run in runs)} of {len(runs)} runs")
     for words, names in (("failed", failed), ("left", left)):

@@ -87,10 +87,10 @@ def rows(folder=MEASURED):
 
 def check(of_scale):
     """Refuse to compare what is not of the same data or recipe, or not what its name says."""
-    runs = {row.file(seed): (row.cell, run) for row in of_scale for seed, run in row.runs.items()}
-    first, (first_cell, first_run) = next(iter(runs.items()))
-    hashes = {Path(name).stem: run.get("config_hash") for name, (_, run) in runs.items()}
-    for name, (cell, run) in runs.items():
+    found = {row.file(seed): (row.cell, run) for row in of_scale for seed, run in row.runs.items()}
+    first, (first_cell, first_run) = next(iter(found.items()))
+    hashes = {Path(name).stem: run.get("config_hash") for name, (_, run) in found.items()}
+    for name, (cell, run) in found.items():
         if run["latency"]["attention_ms"] != cell.lookahead_ms:
             raise ValueError(f"{name} looks ahead by another time than its name says: measure it again")
         if data_of(run) != data_of(first_run):
@@ -102,7 +102,7 @@ def check(of_scale):
         start = run.get("start") or {"name": None, "config_hash": None}
         if hashes.get(start["name"], start["config_hash"]) != start["config_hash"]:
             raise ValueError(f"{name} began with an older {start['name']}: delete it, to measure it again")
-    models = {(run["lm"]["sha256"], run["lm"]["order"]) for _, run in runs.values() if run.get("lm")}
+    models = {(run["lm"]["sha256"], run["lm"]["order"]) for _, run in found.values() if run.get("lm")}
     if len(models) > 1:
         raise ValueError(f"the runs of scale {of_scale[0].scale} were tested with {len(models)} language models: use one")
 
@@ -289,7 +289,7 @@ def verdict(found, wers, others):
 
 def links(row):
     """Links to the files, and how many are to come."""
-    there = ", ".join(f"[{seed}](results/measured/{row.file(seed)})" for seed in row.runs)
+    there = ", ".join(f"[{seed}](../measured/{row.file(seed)})" for seed in row.runs)
     missing = [seed for seed in range(1, row.cell.seeds + 1) if seed not in row.runs]
     to_come = f"missing: {', '.join(map(str, missing))}" if missing else ""
     return "; ".join(filter(None, (there, to_come)))

@@ -40,7 +40,7 @@ def here(tmp_path, monkeypatch):
     for module in (runs, reproduce):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(runs, "at_scale", lambda scale: CELLS)
-    monkeypatch.setattr(reproduce, "regenerate", lambda: True)
+    monkeypatch.setattr(pages, "regenerate", lambda: True)
     monkeypatch.setattr(reproduce, "POLL_SECONDS", 0.02)
     write_configs(tmp_path)
     yield tmp_path
@@ -265,37 +265,6 @@ def test_bad_input(here, monkeypatch, capsys, options, says):
     assert reproduce.main(options) == 2
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1 and errors[0].startswith("error: ") and says in errors[0]
-
-
-def test_every_figure_is_drawn(tmp_path):
-    for path in (ROOT / "results").glob("*.json"):
-        shutil.copy(path, tmp_path)
-    for name in ("measured", "delays"):
-        (tmp_path / name).symlink_to(ROOT / "results" / name)
-    reproduce.draw_figures(tmp_path)
-    assert {path.name for path in tmp_path.glob("*.png")} == {path.name for path in (ROOT / "results").glob("*.png")}
-
-
-@pytest.mark.parametrize("error", [AttributeError("no items"), reproduce.YAMLError("Ma: et al"), reproduce.UserError("no")])
-def test_a_damaged_file_stops_no_training(monkeypatch, capsys, error):
-    monkeypatch.setattr(reproduce, "draw_figures", lambda: None)
-
-    def fail():
-        raise error
-
-    monkeypatch.setattr(pages, "write", fail)
-    assert not reproduce.regenerate()
-    assert f"no new tables: {type(error).__name__}" in capsys.readouterr().out
-
-
-def test_tables_alone_leave_a_readme_as_it_is(tmp_path, monkeypatch):
-    shutil.copy(ROOT / "README.md", tmp_path)
-    monkeypatch.setattr(pages, "ROOT", tmp_path)
-    monkeypatch.setattr(reproduce, "draw_figures", lambda: None)
-    before = (tmp_path / "README.md").read_bytes()
-    (tmp_path / "README.md").write_bytes(before.replace(b"<!-- table: measured -->\n|", b"<!-- table: measured -->\nold\n|"))
-    assert reproduce.main(["--tables"]) == 0
-    assert (tmp_path / "README.md").read_bytes() == before
 
 
 def test_a_real_training(here, monkeypatch):

@@ -10,9 +10,8 @@ import pytest
 
 from recipes.LibriSpeech import experiment
 from recipes.LibriSpeech.decoding import bootstrap, wer
-from results import pages
-from results.comparison import figures, rows
-from results.experiments import at_scale
+from results.comparison import figures, page, rows
+from results.experiments import OTHER_RUNS, at_scale
 
 SPEAKERS, EACH = 40, 15  # utterances of each
 
@@ -100,7 +99,8 @@ def write(folder, name, seed, errors, config={}, **changes):
 
 @pytest.fixture
 def measured(tmp_path):
-    (tmp_path / "measured").mkdir()
+    for name in ("measured", "comparison"):
+        (tmp_path / name).mkdir()
     return tmp_path / "measured"
 
 
@@ -111,7 +111,7 @@ def row(folder, title):
 
 
 def test_rows(measured):
-    assert pages.comparison(measured).startswith("No experiment") and rows.sections(measured) == []
+    assert page.comparison(measured).startswith("No experiment") and rows.sections(measured) == []
     for seed in (1, 2, 3):
         write(measured, "chunk-mask", seed, [4, 4, 4, 4 + seed])
         write(measured, "llsa-c3", seed, [2, 2, 2, 2 + seed])
@@ -128,7 +128,7 @@ def test_rows(measured):
     aa = row(measured, "AA")
     assert (aa["WER % [95 % interval]"], aa["with LM"]) == ("10.0 [9.0, 11.0]", "5.0 [4.0, 6.0]")
     assert (aa["streaming (texts that differ)"], aa["training"]) == ("no streaming form", "100 updates, 1 min")
-    assert aa["runs"] == "[1](results/measured/aa-cpu-librispeech-seed1.json); missing: 2, 3"
+    assert aa["runs"] == "[1](../measured/aa-cpu-librispeech-seed1.json); missing: 2, 3"
     assert row(measured, "AA, relative, a map for 2 layers")["significant"] == "no"
     llsa = row(measured, "LLSA, chunk 3")
     assert re.fullmatch(r"25.0 \[.*\]; 3 seeds, 22.5 to 27.5", llsa["WER % [95 % interval]"])
@@ -178,18 +178,18 @@ def test_what_does_not_belong_together_is_refused(measured):
 
 def test_the_other_table_has_the_other_runs(measured):
     write(measured, "aa", 1, [1, 1, 1, 1])
-    assert pages.measured(measured) == f"Missing: {', '.join(pages.OTHER_RUNS)}."
+    assert page.other_runs(measured) == f"Missing: {', '.join(OTHER_RUNS)}."
 
 
-@pytest.mark.parametrize("name", pages.OTHER_RUNS)
+@pytest.mark.parametrize("name", OTHER_RUNS)
 def test_another_run_whose_file_is_gone_is_missing(measured, name):
-    for other in pages.OTHER_RUNS:
-        (measured / f"{other}.json").symlink_to(pages.ROOT / "results" / "measured" / f"{other}.json")
-    before = pages.measured(measured).splitlines()
+    for other in OTHER_RUNS:
+        (measured / f"{other}.json").symlink_to(rows.MEASURED / f"{other}.json")
+    before = page.other_runs(measured).splitlines()
     (measured / f"{name}.json").unlink()
-    lines = pages.measured(measured).splitlines()
+    lines = page.other_runs(measured).splitlines()
     (gone,), (missing,) = set(before) - set(lines), set(lines) - set(before)
-    assert f"results/measured/{name}.json" in gone and "| missing |" in missing and missing.endswith(f"| {name} |")
+    assert f"../measured/{name}.json" in gone and "| missing |" in missing and missing.endswith(f"| {name} |")
 
 
 @pytest.mark.parametrize("scale", ["cpu", "small"])
@@ -203,15 +203,19 @@ def test_experiments_look_ahead_by_what_they_say(scale):
 
 
 def test_figures_are_drawn_once(measured):
+    def drawn():
+        paths = (measured.parent / "comparison").glob("*.png")
+        return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
+
     figures.write(measured.parent)
-    assert not list(measured.parent.glob("*.png"))
+    assert not drawn()
     for name, errors in {"aa": 1, "sa-1920": 2, "chunk-mask": 2, "causal": 3, "sa-as-llsa": 9}.items():
         write(measured, name, 1, [errors] * 4)
     figures.write(measured.parent)
-    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in measured.parent.glob("*.png")}
-    assert sorted(before) == ["learning_curves.png", "story.png"] and "](results/story.png)" in pages.comparison(measured)
+    before = drawn()
+    assert sorted(before) == ["learning_curves.png", "story.png"]
     figures.write(measured.parent)
-    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in measured.parent.glob("*.png")} == before
+    assert drawn() == before
     write(measured, "aa", 1, [2] * 4)
     figures.write(measured.parent)
-    assert all((measured.parent / name).read_bytes() != content for name, (content, _) in before.items())
+    assert all(drawn()[name][0] != content for name, (content, _) in before.items())
