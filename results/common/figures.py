@@ -16,8 +16,8 @@ INK, GREY, PALE, PAPER = "#222222", "#6E6E6E", "#DADADA", "#FFFFFF"
 """Of words and axes; of what is there to compare with; of the background; of nothing."""
 WIDTH = 7.6
 """Of a figure, in inches of 120 pixels: as wide as a README is shown, so that letters keep their size."""
-SCALE, OVER_AND_UNDER = "cividis", "PuOr_r"
-"""Colour maps: from little to much; from less than expected over as expected (white) to more."""
+SCALE, OVER_AND_UNDER = "Greys", "RdBu_r"
+"""Colour maps: from nothing (white) to much; from less than expected (blue) over as expected (white) to more (red)."""
 ATTENTIONS = {
     "chunk mask": ("#E69F00", r"chunk.mask|look-ahead 0\b"),
     "shared maps": ("#CC79A7", r"shared|follower|a map for|by \d"),
@@ -42,12 +42,7 @@ def colour(words):
     Returns
     -------
     str
-        As #RRGGBB.
-
-    Raises
-    ------
-    ValueError
-        If the words name no attention.
+        As #RRGGBB; `GREY` for an attention that is not of this project.
 
     Example
     -------
@@ -56,10 +51,7 @@ def colour(words):
     >>> colour("AA, relative, a map for 2 layers") == colour("shared maps")
     True
     """
-    for value, pattern in ATTENTIONS.values():
-        if re.search(pattern, words):
-            return value
-    raise ValueError(f"no attention is named in {words!r}")
+    return next((value for value, pattern in ATTENTIONS.values() if re.search(pattern, words)), GREY)
 
 
 def for_text(value):

@@ -90,7 +90,7 @@ def panel(axes, split, runs, latest):
     sources = " and ".join(sorted({run["word_ends"] for run in runs}))
     axes.set_title(f"WER on {split}, % (bar: 95 % interval)", loc="left", fontsize=12, color=INK)
     axes.set_xlabel(
-        f"from the end of a word (by {sources}) to its text, seconds of audio: median, and line to the 90th percentile"
+        f"seconds of audio from the end of a word (by {sources}) to its text;\na dot at the median, a line to the 90th percentile"
     )
     axes.set(ylim=(0, top), xlim=(0, 1.35 * latest))
     axes.set_xticks([second for second in axes.get_xticks() if second <= latest])

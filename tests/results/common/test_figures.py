@@ -1,16 +1,20 @@
 """One colour for each attention in all figures, which readers who see colours differently can tell apart."""
 
+import ast
 import doctest
 import itertools
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import is_color_like, to_rgb
 
 from results import experiments
 from results.common import figures
 from results.speed.variants import VARIANTS
 
+RESULTS = Path(figures.__file__).parents[1]
 PALETTE = [value for value, _ in figures.ATTENTIONS.values()]
 SIGHT = {  # Machado, Oliveira and Fernandes 2009, at severity 1; of linear RGB
     "usual": np.eye(3),
@@ -60,10 +64,32 @@ def test_an_attention_has_its_colour_whatever_it_is_called():
         kind = "relative positions" if variant.options.get("positions") == "relative" else variant.kind.__name__
         shared = variant.share > 1 or variant.options.get("role") == "follower"
         assert figures.colour(name) == figures.colour("shared maps" if shared else kind)
-    with pytest.raises(ValueError, match="no attention is named in 'FOSSA'"):
-        figures.colour("FOSSA")
+    assert figures.colour("FOSSA") == figures.GREY not in PALETTE
 
 
 def test_examples():
     found = doctest.testmod(figures)
     assert found.attempted >= 3 and found.failed == 0
+
+
+def literals(tree):
+    """The colours and colour maps that a module names, and the single letters that it uses as a colour."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) > 1:
+            if is_color_like(node.value) and node.value != "none" or node.value in matplotlib.colormaps:
+                yield node.value
+        letter = isinstance(node, ast.keyword) and "color" in (node.arg or "") and getattr(node.value, "value", None)
+        if isinstance(letter, str) and len(letter) == 1:
+            yield letter
+
+
+def test_drawing_modules_take_their_colours_from_here():
+    code = "axes.plot(x, y, 'o-', color='k'); draw(cmap='viridis', edge='#123456', face=['tab:red', 'beige'])"
+    assert sorted(literals(ast.parse(code))) == ["#123456", "beige", "k", "tab:red", "viridis"]
+    drawing = [
+        path for path in RESULTS.rglob("*.py") if "matplotlib" in path.read_text() and path.parent.name not in ("common", "speed")
+    ]
+    assert {f"{path.parent.name}/{path.name}" for path in drawing} >= {
+        "attention/figures.py", "comparison/figures.py", "latency/depth.py", "latency/wer_delay.py"
+    }  # fmt: skip
+    assert {path: found for path in drawing if (found := list(literals(ast.parse(path.read_text()))))} == {}
