@@ -1,22 +1,23 @@
 """What the tables of all pages share: Markdown, the words for a look-ahead, and rows for what is missing."""
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 
 def table(rows: Sequence[Mapping]) -> str:
-    """A Markdown table of dicts with the same keys.
+    """A Markdown table of dicts with the same keys; None shows as "-".
 
     Example
     -------
-    >>> print(table([{"attention": "SA", "WER": 75.5}, {"attention": "AA", "WER": 74.2}]))
+    >>> print(table([{"attention": "SA", "WER": 75.5}, {"attention": "AA", "WER": None}]))
     | attention | WER |
     | --- | --- |
     | SA | 75.5 |
-    | AA | 74.2 |
+    | AA | - |
     """
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+    cells = [["-" if cell is None else str(cell) for cell in row.values()] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in (list(rows[0]), ["---"] * len(rows[0]), *cells))
 
 
 def with_missing(rows: Sequence[Mapping], folder: Path, names: Iterable[str], column: str) -> str:
@@ -36,3 +37,14 @@ def lookahead(ms: float | None) -> str:
     ['utterance', '1.92 s', '0']
     """
     return "utterance" if ms is None else f"{ms / 1000:.2f} s" if ms else "0"
+
+
+def paragraph(text: str) -> str:
+    """Text in lines of at most 120 characters.
+
+    Example
+    -------
+    >>> paragraph("What is said.   And why.")
+    'What is said. And why.'
+    """
+    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)

@@ -1,20 +1,29 @@
-"""What the commands that measure speed share: time and memory of a call, the file that keeps what was measured."""
+"""What the commands that measure speed share: time and memory of a call, the file that keeps them, and ratios.
+
+A file holds `cells`, one for each variant, and what they were measured on. A cell's times are a list, one for each round; in a
+round all variants take turns, so a ratio of two variants is taken round by round, and its median and quartiles are shown.
+"""
 
 import argparse
 import json
 import sys
 import time
 from itertools import accumulate
+from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from recipes import files, machine
 from recipes.command_line import UserError
 
+KEYS = "group", "variant", "frames"
+"""What a cell is found by; a group whose length is always the same has no `frames`."""
+
 
 def milliseconds(device, function, *arguments):
-    """Time of one call."""
+    """Milliseconds that one call takes; on `cuda` until the device has done all of it."""
     synchronise = torch.cuda.synchronize if device == "cuda" else lambda: None
     synchronise()
     start = time.perf_counter()
@@ -24,7 +33,7 @@ def milliseconds(device, function, *arguments):
 
 
 def peak_bytes(device, function, *arguments):
-    """The most that the tensors which a call makes occupy at a time, as PyTorch's allocator counts them.
+    """The most bytes that the tensors which a call makes occupy at the same time, as PyTorch's allocator counts them.
 
     Example
     -------
@@ -46,13 +55,103 @@ def peak_bytes(device, function, *arguments):
 
 
 def take_turns(subjects, repeats, title, measure):
-    """`measure(subject)` for each, `repeats` times, each round beginning with another one."""
+    """Call `measure(subject)` for all subjects in `repeats` rounds; each round begins with the next subject."""
     bar = tqdm(desc=title, total=repeats * len(subjects), unit="run", disable=not sys.stderr.isatty(), leave=False)
     for turn in range(repeats):
         for i in range(len(subjects)):
             measure(subjects[(i + turn) % len(subjects)])
             bar.update()
     bar.close()
+
+
+def find(results):
+    """The cells of a file by their group, variant and, where they have one, length in frames.
+
+    Example
+    -------
+    >>> list(find({"cells": [{"group": "stream", "variant": "SA", "rtf": {}}]}))
+    [('stream', 'SA')]
+    """
+    return {tuple(cell[key] for key in KEYS if key in cell): cell for cell in results["cells"]}
+
+
+def quartiles(above, below=1):
+    """First quartile, median and third quartile of numbers, or of their ratios to those of the same rounds.
+
+    Example
+    -------
+    >>> quartiles([2, 3, 8], [4, 4, 4])
+    array([0.625, 0.75 , 1.375])
+    """
+    return np.quantile(np.divide(above, below), [0.25, 0.5, 0.75])
+
+
+def in_words(three, digits, unit=""):
+    """A median with its quartiles behind it.
+
+    Example
+    -------
+    >>> in_words(quartiles([2, 3, 8]), 1, " ms")
+    '3.0 ms [2.5, 5.5]'
+    """
+    low, middle, high = (f"{value:.{digits}f}" for value in three)
+    return f"{middle}{unit} [{low}, {high}]"
+
+
+def add_options(parser, output):
+    """Give a parser the options that all commands have; `output` is where results go if `--output` is not given."""
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of the CPU; default: %(default)s")
+    parser.add_argument("--again", action="store_true", help="measure also what is in the file")
+    parser.add_argument("--report", action="store_true", help="measure nothing, show what is in the file")
+    parser.add_argument("--output", type=Path, default=output, metavar="JSON", help=f"default: results/speed/{output.name}")
+
+
+def positive(text):
+    """A whole number from 1 on, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number, 1 or more")
+    return int(text)
+
+
+def begin(path, conditions):
+    """What measuring goes on from: the results in a file, or empty ones.
+
+    Arguments
+    ---------
+    path : Path
+        Of the JSON file, which need not exist.
+    conditions : dict
+        All that decides the numbers beside the machine: `device`, `threads` and more.
+
+    Returns
+    -------
+    results : dict
+        `conditions`, `environment` and `cells`.
+    commit : str or None
+        That the new cells are of; None outside a git checkout.
+
+    Raises
+    ------
+    UserError
+        If the device is not there, or the file was measured under other conditions.
+    """
+    if conditions["device"] == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: there is none")
+    torch.set_num_threads(conditions["threads"])
+    environment = machine.environment()
+    results, before = {**conditions, "environment": environment, "cells": []}, load(path)
+    if before:
+        same_conditions(path, before, results)
+    return before or results, environment["git"] and environment["git"]["commit"][:12] + "+" * environment["git"]["dirty"]
+
+
+def same_conditions(path, before, now):
+    """Refuse to put measurements of two machines, or under other options, into one file."""
+    flat = [{**results["environment"], **results} for results in (before, now)]
+    differ = [key for key in sorted(flat[1].keys() - {"git", "environment", "cells"}) if flat[0].get(key) != flat[1][key]]
+    if differ:
+        raise UserError(f"{path} was measured with another {', '.join(differ)}: give another --output, or delete it")
 
 
 def load(path):
@@ -67,31 +166,12 @@ def load(path):
         raise UserError(f"{path} holds no measurements of this command: give another --output") from error
 
 
-def same_conditions(path, before, now):
-    """Refuse to put measurements of two machines into one file."""
-    flat = [{**results["environment"], **results} for results in (before, now)]
-    differ = [key for key in sorted(flat[1].keys() - {"git", "environment", "cells"}) if flat[0].get(key) != flat[1][key]]
-    if differ:
-        raise UserError(f"{path} was measured with another {', '.join(differ)}: give another --output, or delete it")
-
-
-def begin(path, conditions):
-    """What measuring goes on from: the results in a file, or empty ones, and the commit that the new cells are of.
-
-    Arguments
-    ---------
-    path : Path
-    conditions : dict
-        All that decides the numbers beside the machine: `device`, `threads` and more.
-    """
-    if conditions["device"] == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: there is none")
-    torch.set_num_threads(conditions["threads"])
-    environment = machine.environment()
-    results, before = {**conditions, "environment": environment, "cells": []}, load(path)
-    if before:
-        same_conditions(path, before, results)
-    return before or results, environment["git"] and environment["git"]["commit"][:12] + "+" * environment["git"]["dirty"]
+def load_measured(path):
+    """The results in a file, of which there must be some."""
+    results = load(path)
+    if not results or not results["cells"]:
+        raise UserError(f"nothing is measured in {path}")
+    return results
 
 
 def save(path, results):
@@ -99,10 +179,3 @@ def save(path, results):
     cells = ",\n".join(f"    {json.dumps(cell)}" for cell in results["cells"])
     head = json.dumps({**results, "cells": []}, indent=2)
     files.write_text(path, head.replace('"cells": []', f'"cells": [\n{cells}\n  ]') + "\n")
-
-
-def positive(text):
-    """A whole number from 1 on, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be a whole number, 1 or more")
-    return int(text)

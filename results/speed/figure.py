@@ -1,64 +1,71 @@
-"""The figure of results/speed.json: ratios to the baseline against length, a row for each group of variants."""
+"""The figure of results/speed/speed.json: single modules against length, and the papers' claims over three baselines."""
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from results.common.figures import save, spread_out
-from results.speed.report import FRAME_S, WORDS, find, ratio
-from results.speed.variants import BASELINE, VARIANTS
+from results.common.figures import INK, PALE, colour, for_text, plain, save, spread_out
+from results.common.timing import find
+from results.speed.report import AGAINST, CLAIMS, DRAWN, DRAWN_OF, FRAME_S, WORDS, claimed, medians, short
+from results.speed.variants import BASELINE
 
-COLOURS = {  # of Okabe and Ito; the first whose key is in the name
-    "SummaryMixing": "#009E73",
-    "SA": "#0072B2",
-    "plain": "#D55E00",
-    "relative by": "#CC79A7",
-    "relative": "#E69F00",
-    "AA ": "#56B4E9",
-    "AA": "#000000",
-}
-DASHES = {word: (1, 1) for word in ("queries", "cumulative", "matched")}
-DASHES.update({"chunks": (4, 1.5), "SA follower": (4, 1.5), "lite": (6, 2, 1, 2)})
-COARSE, FINE = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20), (0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5)
-SHOWN = ("both_ms", "peak_mib")
+DASHES = {"plain": (1.5, 1), "SA follower": (4, 1.5), "lite": (4, 1.5)}  # where two lines have one colour
+TICKS = (1, 2, 5), (1, 1.5, 2, 3, 5, 7)  # of each power of ten, on axes that span much and little
+GAP = 0.075  # between two labels, of the height of a panel
 
 
 def draw(results, path):
-    """Draw the ratios to the baseline against length: a row for each group, time and memory beside each other."""
+    """Draw two panels of single modules and one for each claim, of whole models; what is not measured has no line."""
     cells = find(results)
-    groups = [group for group in VARIANTS if any(name == group for name, _, _ in cells)]
-    figure = Figure(figsize=(10, 3.7 * len(groups)), layout="constrained")
-    for row, group in zip(figure.subplots(len(groups), len(SHOWN), squeeze=False), groups):
-        for axes, what in zip(row, SHOWN):
-            panel(axes, cells, group, what)
+    panels = []
+    for what in ("both_ms", "peak_mib"):
+        lines = {name: medians(cells, what, "modules", name, BASELINE) for name in DRAWN}
+        panels.append((f"One module: {WORDS[what]},\nover that of {BASELINE}", lines, None))
+    for claim in CLAIMS:
+        lines = {f"over {name}": claimed(cells, claim, DRAWN_OF, name) for name in AGAINST}
+        panels.append((f"Claimed: {claim.words}\n{claim.variant}: {WORDS[claim.what]}", lines, claim.limit))
+    figure = Figure(figsize=(9, 3.4 * len(panels) / 2), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.12, w_pad=0.1)
+    for axes, (title, lines, limit) in zip(figure.subplots(len(panels) // 2, 2).flat, panels):
+        axes.set_title(title, loc="left", fontsize=11, color=INK)
+        draw_lines(plain(axes), {name: line for name, line in lines.items() if line}, limit)
     save(figure, path)
 
 
-def panel(axes, cells, group, what):
-    """The lines of a group, each with its name beside its end."""
-    lines = {}
-    for name in VARIANTS[group]:
-        lengths = sorted(key[2] for key in cells if key[:2] == (group, name))
-        ratios = {n * FRAME_S: ratio(cells, what, (group, name, n), (group, BASELINE, n)) for n in lengths}
-        lines[name] = [(seconds, quartiles[1]) for seconds, quartiles in ratios.items() if quartiles is not None]
-    lines = {name: line for name, line in lines.items() if line}
-    seconds = sorted({x for line in lines.values() for x, _ in line})
-    values = [y for line in lines.values() for _, y in line]
-    low, high = 0.8 * min(values), 1.1 * max(values)
-    last, right = seconds[-1], 1.15 * seconds[-1]  # of the lines; of the labels' left edge
-    wanted = {name: np.log(line[-1][1] / low) / np.log(high / low) for name, line in lines.items()}
-    for name, place in spread_out(wanted, gap=0.068).items():
-        line, y = lines[name], low * (high / low) ** place
-        colour = next(colour for word, colour in COLOURS.items() if word in name)
+def draw_lines(axes, lines, limit):
+    """Ratios against length, each with its name beside its end, and the band of ratios that are as claimed or lower.
+
+    Arguments
+    ---------
+    axes : matplotlib.axes.Axes
+    lines : dict
+        From a name to its ratios by length in frames.
+    limit : float or None
+        Of what was claimed.
+    """
+    if not lines:
+        axes.text(0.5, 0.5, "not measured", ha="center", transform=axes.transAxes)
+        return
+    seconds = sorted({frames * FRAME_S for line in lines.values() for frames in line})
+    values = [value for line in lines.values() for value in line.values()] + ([limit] if limit else [])
+    low, high = min(values) / 1.25, max(values) * 1.15
+    first, last, right = 0.9 * seconds[0], seconds[-1], 1.15 * seconds[-1]  # `right`: where the names begin
+    wanted = {name: np.log(list(line.values())[-1] / low) / np.log(high / low) for name, line in lines.items()}
+    for name, place in spread_out(wanted, GAP).items():
+        x, y = [frames * FRAME_S for frames in lines[name]], list(lines[name].values())
         dashes = next((dashes for word, dashes in DASHES.items() if word in name), ())
-        axes.plot(*zip(*line), color=colour, dashes=dashes, linewidth=1.2 if "by 2" in name else 2, marker="o", markersize=3)
-        axes.plot((line[-1][0], right), (line[-1][1], y), color=colour, linewidth=0.5)
-        axes.text(1.02 * right, y, name, color=colour, fontsize=9, va="center")
-    axes.set(xscale="log", yscale="log", xlim=(0.9 * seconds[0], right * (right / seconds[0]) ** 0.8), ylim=(low, high))
-    axes.set_title(f"{group}: {WORDS[what]}, {BASELINE} = 1", fontsize=10, loc="left", pad=10)
-    axes.set_xticks(seconds, [f"{x:.0f}" for x in seconds], minor=False)
-    ticks = [tick for tick in (COARSE if high > 10 * low else FINE) if low <= tick <= high]
+        axes.plot(x, y, color=colour(name), dashes=dashes, linewidth=2, marker="o", markersize=3.5)
+        label = low * (high / low) ** place
+        axes.plot((x[-1], right), (y[-1], label), color=colour(name), linewidth=0.5)
+        axes.text(1.03 * right, label, name, color=for_text(colour(name)), fontsize=10, va="center")
+    if limit:
+        axes.fill_between((first, last), low, limit, color=PALE, linewidth=0, zorder=0)
+        axes.text(1.05 * first, 1.03 * low, f"as claimed: {limit:.2f} or less", color=INK, fontsize=10, va="bottom")
+    room = (right / seconds[0]) ** 0.75  # for the names
+    axes.set(xscale="log", yscale="log", xlim=(first, right * room), ylim=(low, high))
+    axes.set_xticks(seconds, [short(x) for x in seconds])
+    ticks = np.outer(10.0 ** np.arange(-3, 3), TICKS[int(high < 10 * low)]).ravel()
+    ticks = [tick for tick in ticks if low <= tick <= high]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel("seconds of audio", loc="left")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines["bottom"].set_bounds(0.9 * seconds[0], last)
+    axes.spines["bottom"].set_bounds(first, last)

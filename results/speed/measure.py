@@ -1,13 +1,13 @@
-"""Time and memory of the attentions against length, in the shape of the medium scale (Conformer-M).
+"""Time and memory of the attentions against the length of the audio, in the shape of the medium scale (Conformer-M).
 
-    python -m results.speed.measure                                   # all that is missing in results/speed.json; draws speed.png
+    python -m results.speed.measure --threads 2  # measures what results/speed/speed.json lacks, and draws speed.png
     python -m results.speed.measure --only modules --lengths 1024 --again
-    python -m results.speed.measure --report                          # measures nothing: tables, verdicts and figure of the file
+    python -m results.speed.measure --report     # measures nothing: tables, verdicts and figure of what is in the file
 
-One utterance, forward (without gradients) and forward + backward. All variants of a group at a length are built in one
-process and take turns, in another order each round, so that what else the machine does meets all of them; compared are the
-times of the same round. Optimiser and loss, which are the same for all, are left out. Peak memory is that of the tensors
-that forward and backward make, gradients counted, parameters not. What is in the file is kept.
+One utterance goes forward (without gradients), then forward and backward. All variants of a group are built in one process
+and take turns at each length, every round in another order, so that whatever else the machine does meets all of them; only
+times of the same round are compared. Loss and optimiser are left out: they are the same for all variants. Peak memory is
+that of the tensors which forward and backward make; gradients count, parameters do not. Measurements in the file are kept.
 """
 
 import argparse
@@ -18,16 +18,18 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from recipes.command_line import Parser, UserError
+from recipes.command_line import Parser, exit_code
 from recipes.LibriSpeech import experiment
-from results.common.timing import begin, load, milliseconds, peak_bytes, positive, save, take_turns
+from results.common import timing
+from results.common.timing import milliseconds, peak_bytes
 from results.speed import figure, report
 from results.speed.variants import LENGTHS, build, names
 
 ROOT = Path(__file__).parents[2]
+OUTPUT = Path(__file__).with_name("speed.json")
 SCALE = "medium"
-SECONDS = 25  # of a length, if `--repeats` is not given: as many rounds as that takes
-ROUNDS = 5, 25  # at least, at most
+SECONDS = 25  # that the rounds of a length take, about, if `--repeats` is not given,
+ROUNDS = 5, 25  # and how many they are at least and at most
 
 
 def train(subject, gradient):
@@ -53,7 +55,7 @@ def measure(group, frames, shape, device="cpu", repeats=None):
     group : str
     frames : int
     shape : dict
-        See `speed_variants.build`.
+        See `variants.build`.
     device : str
         `cpu` or `cuda`.
     repeats : int or None
@@ -87,13 +89,13 @@ def measure(group, frames, shape, device="cpu", repeats=None):
         cell["both_ms"].append(round(milliseconds(device, train, subject, gradient), 3))
         clear(subject)
 
-    take_turns(list(zip(subjects, gradients, cells)), rounds, title, turn)
+    timing.take_turns(list(zip(subjects, gradients, cells)), rounds, title, turn)
     return cells
 
 
 def fill(path, options):
     """Measure what is missing in a file."""
-    results, commit = begin(path, {"scale": SCALE, "device": options.device, "threads": options.threads})
+    results, commit = timing.begin(path, {"scale": SCALE, "device": options.device, "threads": options.threads})
     shape, _ = experiment.load(ROOT / "hparams" / "aa.yaml", f"scale: {SCALE}")
     for group in options.only or LENGTHS:
         for frames in options.lengths or LENGTHS[group]:
@@ -103,36 +105,29 @@ def fill(path, options):
             cells = [cell for cell in results["cells"] if (cell["group"], cell["frames"]) != (group, frames)]
             cells += [{**cell, "commit": commit} for cell in measure(group, frames, shape, options.device, options.repeats)]
             results["cells"] = sorted(cells, key=lambda cell: (list(LENGTHS).index(cell["group"]), cell["frames"]))
-            save(path, results)
+            timing.save(path, results)
+
+
+def command(arguments):
+    """Measure, print, draw; 0, or 1 if a bound does not hold."""
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=LENGTHS, help="groups; default: all")
+    parser.add_argument("--lengths", nargs="+", type=timing.positive, help="frames of 40 ms; default: those of each group")
+    parser.add_argument("--repeats", type=timing.positive, help="rounds; default: {} to {}, by their time".format(*ROUNDS))
+    timing.add_options(parser, output=OUTPUT)
+    options = parser.parse_args(arguments)
+    if not options.report:
+        fill(options.output, options)
+    results = timing.load_measured(options.output)
+    figure.draw(results, options.output.with_suffix(".png"))
+    words, hold = report.text(results)
+    print(words)
+    return 0 if hold else 1
 
 
 def main(arguments):
-    """Measure, print, draw; 0, or 1 if a bound does not hold, or 2 after one line about what the user can mend."""
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=LENGTHS, help="groups; default: all")
-    parser.add_argument("--lengths", nargs="+", type=positive, help="frames of 40 ms; default: those of each group")
-    parser.add_argument("--repeats", type=positive, help="rounds; default: {} to {}, by the time they take".format(*ROUNDS))
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of the CPU; default: %(default)s")
-    parser.add_argument("--again", action="store_true", help="measure also what is in the file")
-    parser.add_argument("--report", action="store_true", help="measure nothing")
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "results" / "speed" / "speed.json", metavar="JSON", help="figure beside it"
-    )
-    try:
-        options = parser.parse_args(arguments)
-        if not options.report:
-            fill(options.output, options)
-        results = load(options.output)
-        if not results or not results["cells"]:
-            raise UserError(f"nothing is measured in {options.output}")
-        figure.draw(results, options.output.with_suffix(".png"))
-    except (UserError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    lines, hold = report.verdicts(results)
-    print(report.tables(results), *lines, sep="\n")
-    return 0 if hold else 1
+    """Run the command; returns its exit code."""
+    return exit_code(command, arguments, interrupted="stopped: the same command goes on from what is in the file")
 
 
 if __name__ == "__main__":

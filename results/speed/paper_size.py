@@ -1,14 +1,13 @@
-"""What needs no training: look-ahead, time and memory of a training step, speed of streaming, at the size of the papers.
+"""Training steps and streaming at the size of the papers, with random weights and noise: nothing is trained.
 
-    python -m results.speed.paper_size                               # all that is missing in results/speed/paper_size.json
+    python -m results.speed.paper_size           # measures what results/speed/paper_size.json lacks; takes about 11 GB of memory
     python -m results.speed.paper_size --scale mini --seconds 4 --repeats 1 --output mini.json
-    python -m results.speed.paper_size --report                      # measures nothing: tables and estimate of the file
+    python -m results.speed.paper_size --report  # measures nothing: tables and estimate of what is in the file
 
-Weights are random, audio is noise. A step is what train.py does with a batch: forward, backward, clipping and optimiser, in
-pre-training and in CTC fine-tuning (without speed perturbation, which would change the length). Its floating-point operations
-are counted, which gives the estimate for all of LibriSpeech. A stream goes through the recognizer in packets, in float32. All
-attentions are built in one process and take turns, in another order each round; compared are the times of the same round.
-At the size of the papers that takes about 11 GB of memory.
+A step is what train.py does with one batch: forward, backward, clipping and optimiser, in pre-training and in CTC fine-tuning
+(without speed perturbation, which would change the length). Its floating-point operations are counted, and from them the time
+on all of LibriSpeech is estimated. A stream goes through the recognizer in packets, in float32. All attentions are built in
+one process and take turns, every round in another order; only times of the same round are compared.
 """
 
 import argparse
@@ -28,15 +27,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from recipes.command_line import Parser, UserError
+from recipes.command_line import Parser, UserError, exit_code
 from recipes.LibriSpeech import experiment
 from recipes.LibriSpeech.data.dataset import TOKENS, encode
 from recipes.LibriSpeech.training.finetune import FinetuneBrain
 from recipes.LibriSpeech.training.pretrain import PretrainBrain, Pretraining
-from results.common.timing import begin, load, milliseconds, peak_bytes, positive, save, take_turns
+from results.common import timing
+from results.common.timing import milliseconds, peak_bytes
 from results.speed import paper_size_report
 
 ROOT = Path(__file__).parents[2]
+OUTPUT = Path(__file__).with_name("paper_size.json")
 VARIANTS = {"AA": "aa", "MAA": "maa", "SA": "sa", "LLSA": "llsa", "LLSA, chunk 3": "llsa", "LLSA, chunk 5": "llsa"}
 VARIANTS |= {"SummaryMixing (Conformer)": "summary_mixing", "shared maps": "shared_attention"}
 CHUNKS = {"LLSA, chunk 3": 3, "LLSA, chunk 5": 5}  # with as much less look-ahead: the worst case stays as it is
@@ -124,7 +125,7 @@ def measure_steps(stage, options):
             brain, batch, cell = subject
             cell["step_ms"].append(round(milliseconds(options.device, brain.fit_batch, batch), 3))
 
-        take_turns(subjects, options.repeats, stage, step)
+        timing.take_turns(subjects, options.repeats, stage, step)
     return [cell for *_, cell in subjects]
 
 
@@ -159,49 +160,44 @@ def measure_streams(_, options):
             took = milliseconds(options.device, feed, recognizer, samples, int(float(packet_ms) * SAMPLE_RATE / 1000))
             values.append(round(took / 1000 / STREAMED, 5))
 
-    take_turns(subjects, options.repeats, "streams", stream)
+    timing.take_turns(subjects, options.repeats, "streams", stream)
     return cells
 
 
 def fill(path, options):
     """Measure what is missing in a file."""
-    results, commit = begin(path, {key: getattr(options, key) for key in ("scale", "device", "threads", "precision", "seconds")})
+    results, commit = timing.begin(
+        path, {key: getattr(options, key) for key in ("scale", "device", "threads", "precision", "seconds")}
+    )
     for group in options.only or GROUPS:
         if options.again or {cell["variant"] for cell in results["cells"] if cell["group"] == group} != set(VARIANTS):
             cells = (measure_streams if group == "stream" else measure_steps)(group, options)
             others = [cell for cell in results["cells"] if cell["group"] != group]
             cells = others + [{**cell, "commit": commit} for cell in cells]
             results["cells"] = sorted(cells, key=lambda cell: GROUPS.index(cell["group"]))
-            save(path, results)
+            timing.save(path, results)
 
 
-def main(arguments):
-    """Measure and print; 0, or 2 after one line about what the user can mend."""
+def command(arguments):
+    """Measure and print."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=GROUPS, help="default: all")
     parser.add_argument("--scale", default="base", help="of hparams/scale; default: %(default)s")
-    parser.add_argument("--seconds", type=positive, default=4, help="of audio in a training batch; default: %(default)s")
+    parser.add_argument("--seconds", type=timing.positive, default=4, help="of audio in a training batch; default: %(default)s")
     parser.add_argument("--precision", choices=("fp32", "bf16", "fp16"), default="fp32", help="of training; default: %(default)s")
-    parser.add_argument("--repeats", type=positive, default=3, help="rounds; default: %(default)s")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of the CPU; default: %(default)s")
-    parser.add_argument("--again", action="store_true", help="measure also what is in the file")
-    parser.add_argument("--report", action="store_true", help="measure nothing")
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "speed" / "paper_size.json", metavar="JSON")
-    try:
-        options = parser.parse_args(arguments)
-        if options.device == "cpu" and options.precision == "fp16":
-            raise UserError("fp16 needs a GPU: use --precision bf16 or fp32")
-        if not options.report:
-            fill(options.output, options)
-        results = load(options.output)
-        if not results or not results["cells"]:
-            raise UserError(f"nothing is measured in {options.output}")
-    except (UserError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    print(paper_size_report.report(results))
-    return 0
+    parser.add_argument("--repeats", type=timing.positive, default=3, help="rounds; default: %(default)s")
+    timing.add_options(parser, output=OUTPUT)
+    options = parser.parse_args(arguments)
+    if options.device == "cpu" and options.precision == "fp16":
+        raise UserError("fp16 needs a GPU: use --precision bf16 or fp32")
+    if not options.report:
+        fill(options.output, options)
+    print(paper_size_report.text(timing.load_measured(options.output)))
+
+
+def main(arguments):
+    """Run the command; returns its exit code."""
+    return exit_code(command, arguments, interrupted="stopped: the same command goes on from what is in the file")
 
 
 if __name__ == "__main__":

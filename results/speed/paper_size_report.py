@@ -1,18 +1,17 @@
-"""What results/speed/paper_size.json says: the headlines, and what the same training would cost on all of LibriSpeech.
+"""What results/speed/paper_size.json says: steps and streams, and what the same training would cost on all of LibriSpeech.
 
 Every number is computed from the cells of the file, but for those of `GPUS`, `UTILISATION` and `HOURS`, which are named
-wherever they enter. Ratios are those of the same round, and their median.
+wherever they enter. A ratio is the median of those of the same round.
 """
-
-import json
 
 import numpy as np
 
 from recipes.text_table import table
+from results.common.markdown import lookahead
+from results.common.timing import find, in_words, quartiles
 
 BASELINE = "AA"
-QUARTILES = [0.25, 0.5, 0.75]
-HOURS = {"pretrain": 960, "finetune": 100}  # LibriSpeech: all of train-*, and train-clean-100
+HOURS = {"pretrain": 960, "finetune": 100}  # of LibriSpeech: all of train-*, and train-clean-100
 WORDS = {"pretrain": "pre-training", "finetune": "fine-tuning"}
 GPUS = {  # FLOP/s in bfloat16, dense, as published
     "H100 SXM": (989.4e12, "NVIDIA H100 Tensor Core GPU Architecture, white paper, 2022"),
@@ -21,9 +20,9 @@ GPUS = {  # FLOP/s in bfloat16, dense, as published
 UTILISATION = 0.3  # assumed
 
 
-def find(results):
-    """The cells of a file by (group, variant)."""
-    return {(cell["group"], cell["variant"]): cell for cell in results["cells"]}
+def names(results):
+    """The attentions, in the order of the file."""
+    return list(dict.fromkeys(cell["variant"] for cell in results["cells"]))
 
 
 def step_rows(results):
@@ -40,13 +39,12 @@ def step_rows(results):
     """
     cells, rows = find(results), []
     packets = next((cell["rtf"] for cell in results["cells"] if cell.get("rtf")), [])
-    for name in dict.fromkeys(cell["variant"] for cell in results["cells"]):
+    for name in names(results):
         stream, row = cells.get(("stream", name)), {"attention": name}
-        row["look-ahead"] = _lookahead(stream)
+        row["look-ahead"] = lookahead(stream["lookahead_ms"]) if stream else "missing"
         step = cells.get(("finetune", name))
         row["parameters"] = f"{step['parameters'] / 1e6:.2f} M" if step else "missing"
-        row["training step"] = _step(cells, name)
-        row["memory beyond what is held"] = _peak(cells, name)
+        row["training step"], row["memory beyond what is held"] = _step(step, cells.get(("finetune", BASELINE)))
         for ms in packets:
             row[f"real-time factor, {ms} ms"] = _factor(stream, ms)
         row["state"] = f"{stream['state_bytes'] / 2**20:.1f} MiB" if stream and stream["state_bytes"] else ""
@@ -54,38 +52,20 @@ def step_rows(results):
     return rows
 
 
-def _lookahead(stream):
-    if stream is None:
-        return "missing"
-    return "utterance" if stream["lookahead_ms"] is None else f"{stream['lookahead_ms'] / 1000:.2f} s"
-
-
-def _step(cells, name, group="finetune"):
-    """Median and quartiles: of the baseline in ms, of the others as ratios."""
-    cell, baseline = cells.get((group, name)), cells.get((group, BASELINE))
+def _step(cell, baseline):
+    """Time and memory of a step: of the baseline in ms and MiB, of the others as ratios."""
     if cell is None or baseline is None:
-        return "missing"
-    if name == BASELINE:
-        low, middle, high = np.quantile(cell["step_ms"], QUARTILES)
-        return f"{middle:.0f} ms [{low:.0f}, {high:.0f}]"
-    low, middle, high = np.quantile(np.divide(cell["step_ms"], baseline["step_ms"]), QUARTILES)
-    return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _peak(cells, name, group="finetune"):
-    cell, baseline = cells.get((group, name)), cells.get((group, BASELINE))
-    if cell is None or baseline is None:
-        return "missing"
-    return f"{cell['peak_mib']:.0f} MiB" if name == BASELINE else f"{cell['peak_mib'] / baseline['peak_mib']:.2f}"
+        return "missing", "missing"
+    if cell is baseline:
+        return in_words(quartiles(cell["step_ms"]), 0, " ms"), f"{cell['peak_mib']:.0f} MiB"
+    return in_words(quartiles(cell["step_ms"], baseline["step_ms"]), 2), f"{cell['peak_mib'] / baseline['peak_mib']:.2f}"
 
 
 def _factor(stream, ms):
+    """Time to compute a stream in packets of some ms, over the time that it lasts."""
     if stream is None:
         return "missing"
-    if not stream["rtf"]:
-        return "no streaming form"
-    low, middle, high = np.quantile(stream["rtf"][ms], QUARTILES)
-    return f"{middle:.3f} [{low:.3f}, {high:.3f}]"
+    return in_words(quartiles(stream["rtf"][ms]), 3) if stream["rtf"] else "no streaming form"
 
 
 def gpu_hours(cell, seconds, gpu):
@@ -122,7 +102,7 @@ def memory_gib(cell, seconds):
 def estimate_rows(results):
     """One row for each attention: of pre-training + fine-tuning the operations, hours of one GPU, and the step here."""
     cells, rows, seconds = find(results), [], results["seconds"]
-    for name in dict.fromkeys(cell["variant"] for cell in results["cells"]):
+    for name in names(results):
         stages = [cells.get((stage, name)) for stage in HOURS]
 
         def both(function):
@@ -144,14 +124,15 @@ def _digits(value):
 
 
 def conditions(results):
-    """One sentence: on what, and of what, the numbers are."""
+    """What the steps were measured on and with, and how the table shows them."""
     environment = results["environment"]
     where = environment["gpu"] if results["device"] == "cuda" else f"{environment['cpu']}, {results['threads']} threads"
     rounds = sorted({len(cell["step_ms"]) for cell in results["cells"] if "step_ms" in cell}) or ["no"]
     return (
-        f"Scale `{results['scale']}`, random weights, {where}, torch {environment['versions']['torch']}; steps of "
-        f"{results['seconds']} s of audio in {results['precision']}, {' or '.join(map(str, rounds))} rounds, "
-        "median [quartiles], over AA."
+        f"Measured at scale `{results['scale']}` with random weights on {where}, torch {environment['versions']['torch']}. A "
+        f"step takes {results['seconds']} s of audio in {results['precision']}. Shown are medians [quartiles] of "
+        f"{' or '.join(map(str, rounds))} rounds. Time and memory of a step are in units in the row of {BASELINE}; "
+        "in the other rows they are ratios to it."
     )
 
 
@@ -162,29 +143,16 @@ def arithmetic(results):
     batches = ", ".join(f"{WORDS[stage]} {cell['batch_seconds']:g} s" for stage, cell in stages.items())
     peaks = "; ".join(f"{name} {peak / 1e12:g} TFLOP/s ({source})" for name, (peak, source) in GPUS.items())
     return (
-        "An ESTIMATE, nothing of this size was run: hours = operations counted in one step, by second of audio, times the "
-        f"seconds of audio in all epochs ({data}; no padding, no validation), over a GPU's published peak in bfloat16 times an "
-        f"assumed utilisation of {UTILISATION:.0%}. {peaks}. Memory: what is held (weights, gradients, AdamW's state), and "
-        f"what a step here made beyond it, in {results['precision']}, times batch over batch ({batches})."
-        " Where two numbers stand, pre-training + fine-tuning."
+        "This is an ESTIMATE: no training of this size was run. Hours are the floating-point operations that were counted in "
+        f"one step, for each second of audio, times the seconds of audio in all epochs ({data}; no padding, no validation), "
+        f"divided by a GPU's published peak in bfloat16 times an assumed utilisation of {UTILISATION:.0%}. The peaks: {peaks}. "
+        "Memory is what is held all the time (weights, gradients, AdamW's state), plus what a step here made beyond it, in "
+        f"{results['precision']}, times the full batch over the batch here (full batches: {batches}). "
+        "Where two numbers stand, the first is pre-training, the second fine-tuning."
     )
 
 
-def table_of(path, markdown):
-    """README's table of headlines, with its conditions; `markdown` makes one of rows."""
-    return _of(path, lambda results: f"{conditions(results)}\n\n{markdown(step_rows(results))}")
-
-
-def estimate_of(path, markdown):
-    """README's estimate, with its arithmetic."""
-    return _of(path, lambda results: f"{arithmetic(results)}\n\n{markdown(estimate_rows(results))}")
-
-
-def _of(path, words):
-    return words(json.loads(path.read_text()))
-
-
-def report(results):
-    """All of it as text."""
+def text(results):
+    """All of it for the terminal."""
     parts = [conditions(results), table(step_rows(results))]
     return "\n\n".join([*parts, arithmetic(results), table(estimate_rows(results))])

@@ -1,6 +1,6 @@
-"""What results/speed.json says: tables, the bounds that must hold, the papers' claims beside what is found.
+"""What results/speed/speed.json says: all ratios, the bounds that must hold, the papers' claims beside what is found.
 
-Every number is computed from the cells of the file. Ratios of one length are those of the same round, and their median.
+Every number is computed from the cells of the file. A ratio is the median of those of the same round.
 """
 
 from typing import NamedTuple
@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from recipes.text_table import table
+from results.common.timing import find, in_words, quartiles
 from results.speed.variants import BASELINE, VARIANTS
 
 WORDS = {"forward_ms": "forward", "both_ms": "forward + backward", "peak_mib": "peak memory"}
 FRAME_S = 0.04
-QUARTILES = [0.25, 0.5, 0.75]
 
 
 class Bound(NamedTuple):
@@ -59,21 +59,23 @@ CLAIMS = (
     Claim("up to 1.96x faster inference", SHIM, SHARED, "forward_ms", 1 / 1.96),
     Claim("33 % less time in training", SHIM, SHARED, "both_ms", 0.67),
 )
-AGAINST = (BASELINE, "AA relative", PLAIN)
-
-
-def find(results):
-    """The cells of a file by (group, variant, frames)."""
-    return {(cell["group"], cell["variant"], cell["frames"]): cell for cell in results["cells"]}
+AGAINST = (PLAIN, "AA relative", BASELINE)
+"""The baselines that a claim is held against, the slowest first."""
+CLAIMED_OF = ("model", "encoder")
+"""The groups in which a claim is looked for."""
+DRAWN_OF = "model"
+"""The one of them that the figure shows."""
+DRAWN = ("AA", "AA relative", "AA follower, map", "SA", "SA follower, map", "SummaryMixing", "SummaryMixing lite")
+"""The single modules that the figure shows."""
 
 
 def ratio(cells, what, one, other):
-    """Quartiles of `what` of one cell over that of another, None if one of them is missing.
+    """Quartiles of `what` of one cell over that of another.
 
     Arguments
     ---------
     cells : dict
-        See `find`.
+        See `timing.find`.
     what : str
         A key of `WORDS`.
     one, other : tuple
@@ -82,7 +84,7 @@ def ratio(cells, what, one, other):
     Returns
     -------
     numpy.ndarray or None
-        (3,)
+        (3,); None if a cell is missing.
 
     Example
     -------
@@ -92,40 +94,131 @@ def ratio(cells, what, one, other):
     """
     if one not in cells or other not in cells:
         return None
-    above, below = (np.atleast_1d(cells[key][what]) for key in (one, other))
+    above, below = cells[one][what], cells[other][what]
     paired = (one[0], one[2]) == (other[0], other[2])
-    return np.quantile(above / (below if paired else np.median(below)), QUARTILES)
+    return quartiles(above, below if paired else np.median(below))
 
 
-def tables(results):
-    """Three tables for each group, as text: the baseline in ms or MiB, the others over it; median and quartiles."""
-    cells, texts = find(results), []
+def lengths_of(cells, group, variant=None):
+    """The lengths, in frames, at which a group, or a variant of it, is measured."""
+    return sorted({frames for name, other, frames in cells if name == group and variant in (None, other)})
+
+
+def seconds(frames):
+    return short(frames * FRAME_S) + " s"
+
+
+def short(value):
+    """Without a fraction from 10 on."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def all_ratios(results):
+    """For each group and each of `WORDS`, the rows of a table: the baseline in ms or MiB, the others over it.
+
+    Yields
+    ------
+    list of dict
+        A row for each variant: median and quartiles at each length, None where that is not measured.
+    """
+    cells = find(results)
     for group, variants in VARIANTS.items():
-        lengths = sorted({frames for name, _, frames in cells if name == group})
+        lengths = lengths_of(cells, group)
         for what in WORDS if lengths else ():
             rows = []
             for name in variants:
-                row = {f"{group}: {WORDS[what]}": name, "parameters": None}
-                for frames in lengths:
-                    cell = cells.get((group, name, frames))
-                    row["parameters"] = cell["parameters"] if cell else row["parameters"]
-                    row[f"{frames} ({frames * FRAME_S:.0f} s)"] = entry(cells, what, (group, name, frames))
+                of_name = [cells[group, name, frames] for frames in lengths if (group, name, frames) in cells]
+                row = {f"{group}: {WORDS[what]}": name, "parameters": of_name[0]["parameters"] if of_name else None}
+                row |= {f"{frames} ({seconds(frames)})": _entry(cells, what, (group, name, frames)) for frames in lengths}
                 rows.append(row)
-            texts.append(table(rows) + "\n")
-    return "\n".join(texts)
+            yield rows
 
 
-def entry(cells, what, key):
-    """What a table has for a cell."""
+def _entry(cells, what, key):
+    """What a table says of a cell."""
     group, name, frames = key
     if key not in cells or (group, BASELINE, frames) not in cells:
         return None
+    if what == "peak_mib":
+        value, baseline = (cells[group, of, frames][what] for of in (name, BASELINE))
+        return f"{value:.1f} MiB" if name == BASELINE else f"{value / baseline:.2f}"
     if name == BASELINE:
-        quartiles, digits, unit = np.quantile(cells[key][what], QUARTILES), 1, " MiB" if what == "peak_mib" else " ms"
-    else:
-        quartiles, digits, unit = ratio(cells, what, key, (group, BASELINE, frames)), 2, ""
-    low, middle, high = (f"{value:.{digits}f}" for value in quartiles)
-    return middle + unit + (f" [{low}, {high}]" if what != "peak_mib" else "")
+        return in_words(quartiles(cells[key][what]), 1, " ms")
+    return in_words(ratio(cells, what, key, (group, BASELINE, frames)), 2)
+
+
+def medians(cells, what, group, variant, other):
+    """The median ratio of a variant to another, by the length in frames."""
+    found = {n: ratio(cells, what, (group, variant, n), (group, other, n)) for n in lengths_of(cells, group, variant)}
+    return {frames: three[1] for frames, three in found.items() if three is not None}
+
+
+def claimed(cells, claim, group, other):
+    """The median ratio that a claim is about, over a baseline, by the length in frames."""
+    return medians(cells, claim.what, group, claim.variant, other)
+
+
+def reached(found, limit):
+    """At which lengths a ratio is what was claimed, or less.
+
+    Example
+    -------
+    >>> reached({125: 0.9, 250: 0.5, 500: 0.4}, limit=0.5)
+    'from 10 s on'
+    >>> reached({125: 0.5, 250: 0.9, 500: 0.4}, limit=0.5), reached({125: 0.9}, limit=0.5)
+    ('at 5 s, 20 s', 'nowhere')
+    """
+    there = [frames for frames, value in found.items() if value <= limit]
+    if len(there) > 1 and there == list(found)[-len(there) :]:
+        return f"from {seconds(there[0])} on"
+    return "at " + ", ".join(map(seconds, there)) if there else "nowhere"
+
+
+def claim_rows(results):
+    """The papers' claims, one row for each: over which baseline and from which length on they appear here.
+
+    Returns
+    -------
+    list of dict
+    """
+    cells = find(results)
+
+    def cell(claim, group, other):
+        found = claimed(cells, claim, group, other)
+        if not found:
+            return f"{group}: missing"
+        best = min(found, key=found.get)
+        return f"{group}: {reached(found, claim.limit)} (lowest {found[best]:.3f} at {seconds(best)})"
+
+    return [
+        {
+            "claimed": f"{claim.words} (a ratio of {claim.limit:.2f})",
+            "by": claim.paper,
+            "measured here": f"{WORDS[claim.what]} of {claim.variant}",
+            **{f"reached over {other}": "<br>".join(cell(claim, group, other) for group in CLAIMED_OF) for other in AGAINST},
+        }
+        for claim in CLAIMS
+    ]
+
+
+def ratio_rows(results, group):
+    """The ratios that the claims are about, one row for each claim and baseline; bold where one is what was claimed, or less.
+
+    Returns
+    -------
+    list of dict
+    """
+    cells = find(results)
+    rows = []
+    for claim in CLAIMS:
+        for other in AGAINST:
+            row = {group: f"{WORDS[claim.what]}, {claim.variant} over {other}", "claimed": f"{claim.limit:.2f}"}
+            found = claimed(cells, claim, group, other)
+            for frames in lengths_of(cells, group):
+                value = found.get(frames, np.nan)
+                row[seconds(frames)] = f"**{value:.3f}**" if value <= claim.limit else f"{value:.3f}"
+            rows.append(row)
+    return rows
 
 
 def verdicts(results):
@@ -140,63 +233,26 @@ def verdicts(results):
     cells, lines, hold = find(results), [], True
     for bound in BOUNDS:
         one, other = (bound.group, bound.variant, bound.frames), (bound.group, bound.other, bound.other_frames)
-        quartiles = ratio(cells, bound.what, one, other)
-        if quartiles is None:
+        three = ratio(cells, bound.what, one, other)
+        if three is None:
             verdict = "not measured"
         else:
-            holds = bool(quartiles[1] <= bound.limit)
-            low, middle, high = (f"{value:.2f}" for value in quartiles)
-            verdict, hold = f"{middle} [{low}, {high}], {'holds' if holds else 'does not hold'}", hold and holds
+            holds = bool(three[1] <= bound.limit)
+            verdict, hold = f"{in_words(three, 2)}, {'holds' if holds else 'does not hold'}", hold and holds
         words = f"{bound.variant} at {bound.frames} frames over {bound.other} at {bound.other_frames}"
         lines.append(f"bound: {bound.group}, {WORDS[bound.what]}: {words}: at most {bound.limit:.2f}; here {verdict}")
     for claim in CLAIMS:
-        for group in ("encoder", "model"):
-            lines += [compare(cells, claim, group, other) for other in AGAINST]
+        for group in CLAIMED_OF:
+            for other in AGAINST:
+                found = claimed(cells, claim, group, other)
+                ratios = ", ".join(f"{value:.3f} at {seconds(frames)}" for frames, value in found.items())
+                here = f"{ratios}; reached {reached(found, claim.limit)}" if found else "not measured"
+                what = f"{group}, {WORDS[claim.what]} of {claim.variant} over {other}"
+                lines.append(f"claimed {claim.words} ({claim.limit:.2f}) by {claim.paper}; here {what}: {here}")
     return lines, hold
 
 
-def reached(cells, claim, group, other):
-    """What a claim's variant is over another at each length, and the lengths at which that is what was claimed.
-
-    Returns
-    -------
-    found : dict
-        From the length in words to the median ratio.
-    there : list of str
-    """
-    lengths = sorted(frames for name, variant, frames in cells if (name, variant) == (group, claim.variant))
-    found = {n: ratio(cells, claim.what, (group, claim.variant, n), (group, other, n)) for n in lengths}
-    found = {f"{n * FRAME_S:g} s": quartiles[1] for n, quartiles in found.items() if quartiles is not None}
-    return found, [length for length, value in found.items() if value <= claim.limit]
-
-
-def compare(cells, claim, group, other):
-    """One line: what was claimed, what is found at each length, and at which it is what was claimed."""
-    found, there = reached(cells, claim, group, other)
-    ratios = ", ".join(f"{value:.3f} at {length}" for length, value in found.items())
-    here = f"{ratios}; {'reached at ' + ', '.join(there) if there else 'reached nowhere'}" if found else "not measured"
-    what = f"{group}, {WORDS[claim.what]} of {claim.variant} over {other}"
-    return f"claimed {claim.words} ({claim.limit:.2f}) by {claim.paper}; here {what}: {here}"
-
-
-def claims(results):
-    """The papers' claims beside what is found, for README: a row for each claim and baseline.
-
-    Returns
-    -------
-    list of dict
-    """
-    cells, rows = find(results), []
-    for claim in CLAIMS:
-        for group in ("encoder", "model"):
-            for other in AGAINST:
-                found, there = reached(cells, claim, group, other)
-                rows.append(
-                    {
-                        "claimed": f"{claim.words} ({claim.limit:.2f}; {claim.paper})",
-                        "here": f"{group}, {WORDS[claim.what]}, {claim.variant} over {other}",
-                        "ratio": ", ".join(f"{value:.3f} at {length}" for length, value in found.items()) or "missing",
-                        "reached": "at " + ", ".join(there) if there else "nowhere",
-                    }
-                )
-    return rows
+def text(results):
+    """All of it for the terminal, and whether no bound is broken."""
+    lines, hold = verdicts(results)
+    return "\n".join([*(table(rows) + "\n" for rows in all_ratios(results)), *lines]), hold

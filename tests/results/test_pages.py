@@ -29,7 +29,7 @@ def test_a_table_that_nothing_makes_is_refused():
 
 def test_a_file_that_is_gone_is_named():
     gone = pages.ROOT / "results" / "gone.json"
-    assert pages.made(lambda: speed.speed(gone)) == "Missing: `gone.json`."
+    assert pages.made(lambda: speed.claims(gone)) == "Missing: `gone.json`."
 
 
 def copy(root):

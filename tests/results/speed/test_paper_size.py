@@ -1,6 +1,5 @@
 """The command that measures what needs no training: what it keeps, counts, concludes and refuses."""
 
-import doctest
 import json
 
 import pytest
@@ -32,7 +31,7 @@ def run(tmp_path, monkeypatch, capsys):
 
 def test_end_to_end_and_resumes(run, monkeypatch):
     code, results, out, err = run(*TINY)
-    cells = paper_size_report.find(results)
+    cells = timing.find(results)
     assert code == 0 and not err and cells.keys() == {(group, name) for group in paper_size.GROUPS for name in FEW}
     assert {name: cells["stream", name]["lookahead_ms"] for name in FEW} == {
         "AA": None, "SA": 4 * 4 * 40, "LLSA": 160, "LLSA, chunk 3": 160,
@@ -57,7 +56,7 @@ def test_end_to_end_and_resumes(run, monkeypatch):
     code, _, out, _ = run("--report")
     assert code == 0 and "missing" in out
     code, results, out, _ = run(*TINY)
-    assert code == 0 and paper_size_report.find(results).keys() == cells.keys() and "missing" not in out
+    assert code == 0 and timing.find(results).keys() == cells.keys() and "missing" not in out
     code, _, out, err = run(*TINY, "--precision", "bf16")
     assert code == 2 and not out and err.count("\n") == 1 and "another precision" in err
 
@@ -98,7 +97,7 @@ def test_numbers_of_the_report_from_planted_ones():
     assert other["hours of one A100 SXM"] == f"missing + {2 * hours:.3g}"
     assert baseline["GiB of each GPU"] == "missing + 7" and other["GiB of each GPU"] == "missing + 5"  # 3 + 4 * 1
     assert baseline["step here, s"] == "missing + 0.1" and baseline["GFLOP/s in it"] == "missing + 200"
-    text = paper_size_report.report(planted())
+    text = paper_size_report.text(planted())
     assert "ESTIMATE" in text and "30%" in text and "fine-tuning 2 epochs of 100 h" in text
 
 
@@ -120,8 +119,3 @@ def test_bad_input_is_one_line(capsys, arguments, words):
     torch.set_num_threads(threads)
     out, err = capsys.readouterr()
     assert err.startswith("error: ") and err.count("\n") == 1 and words in err and not out
-
-
-@pytest.mark.parametrize("module", [paper_size, paper_size_report, timing], ids=lambda module: module.__name__)
-def test_examples(module):
-    assert doctest.testmod(module).failed == 0

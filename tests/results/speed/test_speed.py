@@ -1,14 +1,15 @@
 """The command that measures time and memory against length: what it keeps, what it counts, what it concludes."""
 
-import doctest
 import json
 from types import SimpleNamespace
 
 import pytest
 import torch
+from matplotlib.text import Text
 from torch import nn
 
-from results.speed import measure, report, variants
+from results.common import timing
+from results.speed import figure, measure, page, report, variants
 from results.speed.variants import BASELINE, VARIANTS, build, names
 
 NARROW = {"dim": 16, "ffn_dim": 32, "num_layers": 4, "num_heads": 4}
@@ -47,7 +48,7 @@ def test_end_to_end_and_resumes(run, monkeypatch):
     code, results, out, err = run(*TINY)
     assert code == 0 and not err
     wanted = {(group, name, frames) for group in VARIANTS for frames in (20, 32) for name in VARIANTS[group]}
-    cells = report.find(results)
+    cells = timing.find(results)
     assert cells.keys() == wanted and len(results["cells"]) == len(wanted)
     assert all(len(cell[what]) == 1 for cell in cells.values() for what in ("forward_ms", "both_ms"))
     assert all(cell["peak_mib"] > 0 and cell["parameters"] > 0 for cell in cells.values())
@@ -71,7 +72,7 @@ def test_end_to_end_and_resumes(run, monkeypatch):
     run.path.write_text(json.dumps({**results, "cells": results["cells"][1:]}))  # one of them is lost:
     _, results, _, _ = run(*TINY)
     assert measured == [("modules", 20)]  # those that took turns with it are measured again
-    assert report.find(results).keys() == wanted
+    assert timing.find(results).keys() == wanted
     assert [cell["peak_mib"] == 5 for cell in results["cells"]] == [True] * 11 + [False] * (len(wanted) - 11)
     run(*TINY, "--again", "--only", "model")
     assert measured[1:] == [("model", 20), ("model", 32)]
@@ -84,8 +85,8 @@ def test_what_is_interrupted_is_kept(run, monkeypatch):
         return [{"group": group, "variant": name, "frames": frames} for name in names(group, frames)]
 
     monkeypatch.setattr(measure, "measure", stop)
-    with pytest.raises(KeyboardInterrupt):
-        run(*TINY)
+    code, _, out, err = run(*TINY)
+    assert code == 130 and not out and err.startswith("stopped: ")
     assert {cell["frames"] for cell in json.loads(run.path.read_text())["cells"]} == {20}
 
 
@@ -197,12 +198,48 @@ def test_claims_from_planted_numbers():
         return line.rpartition("; ")[2]
 
     half, faster = ("half the memory", "here model"), ("1.96x", "here model")
-    assert verdict("27 %", "here model", f"over {BASELINE}:") == "reached at 40 s, 80 s"
+    assert verdict("27 %", "here model", f"over {BASELINE}:") == "reached from 40 s on"
     assert verdict("27 %", "here encoder", f"over {BASELINE}:") == "reached nowhere"
     assert verdict(*half, f"over {BASELINE}:") == "reached nowhere"
     assert verdict(*half, "over AA relative, plain") == "reached at 80 s"
     assert verdict(*faster, "over AA relative, plain") == "reached at 20 s, 80 s"
     assert verdict(*faster, f"over {BASELINE}:") == "reached nowhere"
+
+
+def test_each_claim_has_one_row_from_planted_numbers(tmp_path):
+    values = {("model", "SummaryMixing", frames): (10, 7.2, 5.1) for frames in (1000, 2000)}
+    values |= {("encoder", "AA relative, plain", 250): (20, 10, 10), ("model", "AA relative, plain", 2000): (10, 10, 10.3)}
+    results = planted(values)
+    time, memory, inference, training = report.claim_rows(results)
+    assert time["reached over AA"] == "model: from 40 s on (lowest 0.720 at 40 s)<br>encoder: nowhere (lowest 1.000 at 5 s)"
+    assert memory["reached over AA"] == "model: nowhere (lowest 0.510 at 40 s)<br>encoder: nowhere (lowest 1.000 at 5 s)"
+    plain = "reached over AA relative, plain"
+    assert inference[plain].endswith("encoder: at 10 s (lowest 0.500 at 10 s)") and "nowhere" in inference["reached over AA"]
+    assert "a ratio of 0.67" in training["claimed"] and "forward + backward of AA relative by 4, map" in training["measured here"]
+    rows = report.ratio_rows(results, "model")
+    assert len(rows) == len(report.CLAIMS) * len(report.AGAINST)
+    (row,) = [row for row in rows if row["model"] == "forward + backward, SummaryMixing over AA"]
+    assert row == {**row, "20 s": "1.000", "40 s": "**0.720**", "80 s": "**0.720**"}
+    (tmp_path / "speed.json").write_text(json.dumps(results))
+    headline = page.headline(tmp_path / "speed.json")
+    assert (
+        "of 4 published" in headline and "2 appear over attention with relative" in headline and "and 1 over a fused" in headline
+    )
+
+
+def test_figure_has_few_lines_and_its_names_keep_apart(monkeypatch):
+    """Of the measured numbers: at most 7 lines in a panel, every name inside the figure and clear of the others."""
+    drawn = []
+    monkeypatch.setattr(figure, "save", lambda figure, _: drawn.append(figure))
+    figure.draw(page.read(page.SPEED_JSON), None)
+    (drawing,) = drawn
+    drawing.canvas.draw()
+    assert len(drawing.axes) == 2 + len(report.CLAIMS)
+    for axes in drawing.axes:
+        assert 3 <= len([line for line in axes.lines if line.get_linewidth() > 1]) <= 7
+        boxes = [text.get_window_extent() for text in axes.get_children() if isinstance(text, Text) and text.get_text()]
+        assert all(box.x1 <= drawing.bbox.x1 for box in boxes)
+        assert not [1 for i, box in enumerate(boxes) for other in boxes[:i] if box.overlaps(other)]
 
 
 @pytest.mark.parametrize(
@@ -230,8 +267,3 @@ def test_bad_input_is_one_line(capsys, arguments, words):
 def test_no_gpu_is_one_line(run):
     code, results, out, err = run("--device", "cuda")
     assert code == 2 and results is None and not out and err == "error: --device cuda: there is none\n"
-
-
-@pytest.mark.parametrize("module", [measure, report, variants], ids=lambda module: module.__name__)
-def test_examples(module):
-    assert doctest.testmod(module).failed == 0
