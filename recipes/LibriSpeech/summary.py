@@ -325,7 +325,7 @@ def summary_rows(summary: Summary) -> list[dict]:
     ...     "wer_streaming": {"test-clean": {"wer": 5.84, "low": 5.51, "high": 6.2, "different": []}},
     ...     "latency": {"attention_ms": 160.0, "total_ms": 200.0}, "time_s": {"pretrain": 60.0, "test": 30.0},
     ... }))
-    >>> rows[0]["test"], rows[0]["WER % [95 %]"], rows[0]["attention latency (ms)"], rows[0]["time (min)"]
+    >>> rows[0]["test"], rows[0]["WER % [95 %]"], rows[0]["look-ahead ms"], rows[0]["minutes"]
     ('test-clean', '5.84 [5.51, 6.20]', 160.0, 1.5)
     """
     rows = []
@@ -338,13 +338,13 @@ def summary_rows(summary: Summary) -> list[dict]:
                 "scale": summary.scale,
                 "test": test,
                 "WER % [95 %]": f"{score.wer:.2f} [{score.low:.2f}, {score.high:.2f}]",
-                **({"WER % LM": with_lm.wer} if with_lm else {}),
-                "WER % streaming": streaming and streaming.wer,
-                "utterances that differ": streaming and streaming.different,
-                "attention latency (ms)": summary.lookahead_ms if summary.streams else "utterance",
-                "total latency (ms)": summary.total_ms if summary.streams else "utterance",
-                "parameters (M)": summary.parameters / 1e6,
-                "time (min)": summary.seconds / 60,
+                **({"with LM %": with_lm.wer} if with_lm else {}),
+                "streaming %": streaming and streaming.wer,
+                "texts differ": streaming and streaming.different,
+                "look-ahead ms": summary.lookahead_ms if summary.streams else "utterance",
+                "in all ms": summary.total_ms if summary.streams else "utterance",
+                "M parameters": summary.parameters / 1e6,
+                "minutes": summary.seconds / 60,
             }
         )
     return rows

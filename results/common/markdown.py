@@ -4,6 +4,9 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+WIDTH = 140
+"""Longest line of a page, tables left out."""
+
 
 def table(rows: Sequence[Mapping]) -> str:
     """A Markdown table of dicts with the same keys; None shows as "-".
@@ -18,6 +21,11 @@ def table(rows: Sequence[Mapping]) -> str:
     """
     cells = [["-" if cell is None else str(cell) for cell in row.values()] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in (list(rows[0]), ["---"] * len(rows[0]), *cells))
+
+
+def paragraph(text: str) -> str:
+    """A text in lines of at most `WIDTH` characters, which no word or link is cut for."""
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def with_missing(rows: Sequence[Mapping], folder: Path, names: Iterable[str], column: str) -> str:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from recipes.LibriSpeech.summary import Summary
+from recipes import text_table
+from recipes.LibriSpeech.summary import Summary, summary_rows
 from results.common import markdown
 from results.common.markdown import lookahead
 from results.comparison.rows import REFERENCES, TEST, TRAINED, rows, sections, sentence, streaming, wer
@@ -70,14 +71,14 @@ def published(path: Path = PUBLISHED) -> str:
 
 
 def default(path: Path = MEASURED / f"{FIRST_COMMAND}.json") -> str:
-    """README.md's sentence on its first command."""
+    """README.md's block on its first command: what it prints at its end, and how long that took where."""
     run = Summary.read(path)
-    (test,) = run.tests
-    score, machine = run.score(test), run.environment
-    return (
-        f"Measured after installation, on {machine['cores']} cores ({machine['cpu']}): {run.seconds / 60:.1f} minutes, "
-        f"WER {score.wer:.1f} % [{score.low:.1f}, {score.high:.1f}] ([{path.stem}](results/measured/{path.name}))."
+    cores, processor = run.environment["cores"], run.environment["cpu"]
+    words = (
+        f"That run took {run.seconds / 60:.1f} minutes after the installation, on {cores} cores ({processor}); "
+        f"[its summary](results/measured/{path.name}) has the rest."
     )
+    return f"```\n{text_table.table(summary_rows(run))}\n```\n\n{markdown.paragraph(words)}"
 
 
 def results(folder: Path = MEASURED, published: Path = PUBLISHED) -> str:
@@ -102,7 +103,7 @@ def results(folder: Path = MEASURED, published: Path = PUBLISHED) -> str:
         if name in FIRST_PAGE
     ]
     lines.sort(key=lambda line: [lookahead(ms) for ms in REFERENCES].index(line["look-ahead"]))
-    return f"{sentence(of_scale)}\n\n{markdown.table(lines)}"
+    return f"{markdown.table(lines)}\n\n{markdown.paragraph(sentence(of_scale))}"
 
 
 def headline(folder: Path = MEASURED) -> str:

@@ -132,7 +132,7 @@ def sections(folder=MEASURED):
     -------
     list of (str, list of dict)
     """
-    return [(sentence(of_scale), table(of_scale)) for of_scale in rows(folder).values()]
+    return [(sentence(of_scale) + sentence_on_lm(of_scale), table(of_scale)) for of_scale in rows(folder).values()]
 
 
 def sentence(of_scale):
@@ -149,12 +149,12 @@ def sentence(of_scale):
     return (
         f"Scale `{row.scale}`: trained on {described('train')}, {codec}; checkpoints chosen on {described('dev')}; "
         f"tested on the {test['utterances']} utterances of {test['speakers']} speakers of {TEST}."
-        f"{described_lm(next((run['lm'] for row in of_scale for run in row.runs.values() if run.get('lm')), None))}"
     )
 
 
-def described_lm(lm):
-    """A sentence about the language model of a table, if it has one."""
+def sentence_on_lm(of_scale):
+    """What the language model of the rows of a scale is, if they have one."""
+    lm = next((run["lm"] for row in of_scale for run in row.runs.values() if run.get("lm")), None)
     if lm is None:
         return ""
     left_out = f", without {lm['sentences_left_out']} sentences of the dev and test sets" if "sentences_left_out" in lm else ""

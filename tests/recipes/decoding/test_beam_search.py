@@ -205,7 +205,7 @@ def test_a_run_with_a_language_model(tree, tmp_path, capsys):
     short = {"pretrain": "{epochs: 0}", "finetune": "{epochs: 1, batch_seconds: 12}"}
     options = {"lm": str(tmp_path / "text"), "lm_folder": str(tmp_path / "lm"), **short}
     assert train.main(arguments(root, run, **options)) == 0
-    assert "WER % LM" in capsys.readouterr().out
+    assert "with LM %" in capsys.readouterr().out
     assert "nowhere is not a file" in fails(capsys, root, run, stage="test", **short, lm="nowhere")
     summary = json.loads((run / "summary.json").read_text())
     lm, wer = summary["lm"], summary["wer_lm"]["test-c"]
