@@ -7,6 +7,8 @@ by the same time in all, whatever its attention and its number of layers.
 from pathlib import Path
 from typing import NamedTuple
 
+from speech_attention.attention import AA, SA, SummaryMixing
+
 from recipes.LibriSpeech import experiment
 
 LOW_MS, HIGH_MS = 160, 1920  # look-ahead of the papers' LLSA, and of their MAA and SA
@@ -123,3 +125,75 @@ def at_scale(scale):
     """The experiments of a scale of `SCALES`."""
     hparams, _ = experiment.load(Path(__file__).parents[1] / "hparams" / "aa.yaml", f"scale: {scale}")
     return cells(hparams["num_layers"], round(hparams["model"].frame_ms), bool(hparams["pretrain"]["epochs"]))
+
+
+class Variant(NamedTuple):
+    """What results/speed/measure.py times: an attention, its options, and how many blocks use one map (1: each makes its own)."""
+
+    kind: type
+    options: dict = {}
+    share: int = 1
+
+
+_PLAIN = {"positions": "relative", "role": "owner"}  # scores, softmax and mean one after another, as in Transformer-XL
+_RELATIVE = {"positions": "relative"}
+_WINDOW = {"left_context": 64, "lookahead": 4}
+_FOLLOWER = {"role": "follower"}
+
+BASELINE = "AA"  # what all others are compared with: rotary positions, in a fused kernel
+_SHARED = {
+    f"AA{words}by {share}, {reuse}": Variant(AA, {**positions, "reuse": reuse}, share)
+    for words, positions in ((" ", {}), (" relative ", _RELATIVE))
+    for share in (2, 4)
+    for reuse in ("map", "queries")
+}
+_MATCHED = Variant(SummaryMixing, {"num_heads": 2})  # about as many parameters as the baseline
+VARIANTS = {
+    "modules": {
+        BASELINE: Variant(AA),
+        "AA relative": Variant(AA, _RELATIVE),
+        "AA relative, plain": Variant(AA, _PLAIN),
+        "AA follower, map": Variant(AA, {**_FOLLOWER, "reuse": "map"}),
+        "AA follower, queries": Variant(AA, {**_FOLLOWER, "reuse": "queries"}),
+        "SA": Variant(SA, _WINDOW),
+        "SA follower, map": Variant(SA, {**_WINDOW, **_FOLLOWER}),
+        "SummaryMixing": Variant(SummaryMixing),
+        "SummaryMixing, chunks of 16": Variant(SummaryMixing, {"chunk": 16}),
+        "SummaryMixing, cumulative": Variant(SummaryMixing, {"chunk": 1}),
+        "SummaryMixing lite": Variant(SummaryMixing, {"lite": True}),
+    },
+    "encoder": {
+        BASELINE: Variant(AA),
+        "AA relative": Variant(AA, _RELATIVE),
+        "AA relative, plain": Variant(AA, _PLAIN),
+        **_SHARED,
+        "SummaryMixing": Variant(SummaryMixing),
+        "SummaryMixing, matched": _MATCHED,
+    },
+    "model": {
+        BASELINE: Variant(AA),
+        "AA relative": Variant(AA, _RELATIVE),
+        "AA relative, plain": Variant(AA, _PLAIN),
+        **{name: _SHARED[name] for name in ("AA by 4, map", "AA relative by 4, map")},
+        "SummaryMixing": Variant(SummaryMixing),
+        "SummaryMixing, matched": _MATCHED,
+    },
+}
+LENGTHS = {  # at which each group is timed, in frames of 40 ms: from 5 s on
+    "modules": (125, 250, 500, 1024, 2048, 4096, 8192),
+    "encoder": (125, 250, 500, 875, 1500),
+    "model": (125, 250, 500, 1000, 2000),
+}
+QUADRATIC = ("AA relative", "AA relative, plain", "AA follower, map")  # modules that hold T x T tensors: up to 82 s
+
+AT_PAPER_SIZE = {
+    "AA": ("aa", None),
+    "MAA": ("maa", None),
+    "SA": ("sa", None),
+    "LLSA": ("llsa", None),
+    "LLSA, chunk 3": ("llsa", 3),
+    "LLSA, chunk 5": ("llsa", 5),
+    "SummaryMixing (Conformer)": ("summary_mixing", None),
+    "shared maps": ("shared_attention", None),
+}
+"""What results/speed/paper_size.py times: a YAML of hparams/, and a chunk that takes the place of as much look-ahead, or None."""

@@ -45,14 +45,3 @@ def lookahead(ms: float | None) -> str:
     ['utterance', '1.92 s', '0']
     """
     return "utterance" if ms is None else f"{ms / 1000:.2f} s" if ms else "0"
-
-
-def paragraph(text: str) -> str:
-    """Text in lines of at most 120 characters.
-
-    Example
-    -------
-    >>> paragraph("What is said.   And why.")
-    'What is said. And why.'
-    """
-    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from results.common import markdown
 from results.common.timing import find
+from results.experiments import BASELINE, VARIANTS
 from results.speed import paper_size_report, report
-from results.speed.variants import BASELINE, VARIANTS
 
 FOLDER = Path(__file__).parent
 SPEED_JSON, PAPER_SIZE_JSON = FOLDER / "speed.json", FOLDER / "paper_size.json"

@@ -34,13 +34,11 @@ from recipes.LibriSpeech.training.finetune import FinetuneBrain
 from recipes.LibriSpeech.training.pretrain import PretrainBrain, Pretraining
 from results.common import timing
 from results.common.timing import milliseconds, peak_bytes
+from results.experiments import AT_PAPER_SIZE
 from results.speed import paper_size_report
 
 ROOT = Path(__file__).parents[2]
 OUTPUT = Path(__file__).with_name("paper_size.json")
-VARIANTS = {"AA": "aa", "MAA": "maa", "SA": "sa", "LLSA": "llsa", "LLSA, chunk 3": "llsa", "LLSA, chunk 5": "llsa"}
-VARIANTS |= {"SummaryMixing (Conformer)": "summary_mixing", "shared maps": "shared_attention"}
-CHUNKS = {"LLSA, chunk 3": 3, "LLSA, chunk 5": 5}  # with as much less look-ahead: the worst case stays as it is
 GROUPS = "finetune", "pretrain", "stream"
 UTTERANCE = 12  # seconds, about the mean of LibriSpeech; a batch is as many as it takes
 PACKETS_MS = 160, 640  # beside packets of one frame
@@ -49,13 +47,14 @@ TEXT = "WHAT IS SAID DOES NOT MATTER HERE "
 
 
 def load_variant(name, scale, **changes):
-    """The objects of an experiment, see `experiment.load`."""
-    path, changes = ROOT / "hparams" / f"{VARIANTS[name]}.yaml", {"scale": scale, **changes}
+    """The objects of an experiment, see `experiment.load`. A chunk leaves its worst case of look-ahead as it is."""
+    yaml, chunk = AT_PAPER_SIZE[name]
+    path, changes = ROOT / "hparams" / f"{yaml}.yaml", {"scale": scale, **changes}
     hparams, config = experiment.load(path, json.dumps(changes))
-    if name in CHUNKS:
-        lookahead = config["lookahead"] + 1 - CHUNKS[name]
-        hparams, _ = experiment.load(path, json.dumps({**changes, "attention": {"chunk": CHUNKS[name], "lookahead": lookahead}}))
-    return hparams
+    if chunk is None:
+        return hparams
+    attention = {"chunk": chunk, "lookahead": config["lookahead"] + 1 - chunk}
+    return experiment.load(path, json.dumps({**changes, "attention": attention}))[0]
 
 
 def make_batch(seconds):
@@ -107,7 +106,7 @@ def measure_steps(stage, options):
     """Time, memory and operations of training steps, one cell for each attention."""
     utterances, subjects = make_batch(options.seconds), []
     with tempfile.TemporaryDirectory() as folder:
-        for name in tqdm(VARIANTS, f"{stage}: first steps", unit="run", disable=not sys.stderr.isatty(), leave=False):
+        for name in tqdm(AT_PAPER_SIZE, f"{stage}: first steps", unit="run", disable=not sys.stderr.isatty(), leave=False):
             brain, batch = make_brain(stage, name, utterances, options, Path(folder)), PaddedBatch(utterances)
             flop = count_flop(brain.fit_batch, batch)  # also the warm-up: from here on the optimiser has its state
             parameters = list(brain.modules.parameters())
@@ -140,7 +139,7 @@ def feed(recognizer, samples, packet):
 def measure_streams(_, options):
     """Declared look-ahead, state, and real-time factors, one cell for each attention."""
     samples, cells, subjects = 0.1 * torch.randn(int(STREAMED * SAMPLE_RATE), generator=torch.Generator().manual_seed(0)), [], []
-    for name in VARIANTS:
+    for name in AT_PAPER_SIZE:
         model = load_variant(name, options.scale)["model"].to(options.device).eval()
         frame_ms, budget = model.frame_ms, model.budget()
         cell = {"group": "stream", "variant": name, "frame_ms": frame_ms, "lookahead_ms": None, "total_ms": None}
@@ -170,7 +169,7 @@ def fill(path, options):
         path, {key: getattr(options, key) for key in ("scale", "device", "threads", "precision", "seconds")}
     )
     for group in options.only or GROUPS:
-        if options.again or {cell["variant"] for cell in results["cells"] if cell["group"] == group} != set(VARIANTS):
+        if options.again or {cell["variant"] for cell in results["cells"] if cell["group"] == group} != set(AT_PAPER_SIZE):
             cells = (measure_streams if group == "stream" else measure_steps)(group, options)
             others = [cell for cell in results["cells"] if cell["group"] != group]
             cells = others + [{**cell, "commit": commit} for cell in cells]

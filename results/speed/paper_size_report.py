@@ -9,8 +9,8 @@ import numpy as np
 from recipes.text_table import table
 from results.common.markdown import lookahead
 from results.common.timing import find, in_words, quartiles
+from results.experiments import BASELINE
 
-BASELINE = "AA"
 HOURS = {"pretrain": 960, "finetune": 100}  # of LibriSpeech: all of train-*, and train-clean-100
 WORDS = {"pretrain": "pre-training", "finetune": "fine-tuning"}
 GPUS = {  # FLOP/s in bfloat16, dense, as published

@@ -9,7 +9,7 @@ import numpy as np
 
 from recipes.text_table import table
 from results.common.timing import find, in_words, quartiles
-from results.speed.variants import BASELINE, VARIANTS
+from results.experiments import BASELINE, VARIANTS
 
 WORDS = {"forward_ms": "forward", "both_ms": "forward + backward", "peak_mib": "peak memory"}
 FRAME_S = 0.04

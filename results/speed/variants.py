@@ -1,74 +1,16 @@
-"""What results/speed.py measures: a table of variants, and how each becomes something that runs at a given length."""
+"""How a variant of results/experiments.py becomes something that runs on audio of a given length."""
 
 from functools import partial
 from typing import NamedTuple
 
 import torch
-from speech_attention.attention import AA, SA, SummaryMixing
 from speech_attention.encoder import Encoder
 from speech_attention.front_end import FbankFrontEnd
 from speech_attention.model import CTCModel
 from torch import nn
 
+from results.experiments import QUADRATIC, VARIANTS
 
-class Variant(NamedTuple):
-    """An attention, its options, and how many blocks use one map (1: each makes its own)."""
-
-    kind: type
-    options: dict = {}
-    share: int = 1
-
-
-PLAIN = {"positions": "relative", "role": "owner"}  # scores, softmax and mean one after another, as in Transformer-XL
-RELATIVE = {"positions": "relative"}
-WINDOW = {"left_context": 64, "lookahead": 4}
-FOLLOWER = {"role": "follower"}
-
-BASELINE = "AA"  # rotary positions, fused
-SHARED = {
-    f"AA{words}by {share}, {reuse}": Variant(AA, {**positions, "reuse": reuse}, share)
-    for words, positions in ((" ", {}), (" relative ", RELATIVE))
-    for share in (2, 4)
-    for reuse in ("map", "queries")
-}
-MATCHED = Variant(SummaryMixing, {"num_heads": 2})  # as many parameters as the baseline
-VARIANTS = {
-    "modules": {
-        BASELINE: Variant(AA),
-        "AA relative": Variant(AA, RELATIVE),
-        "AA relative, plain": Variant(AA, PLAIN),
-        "AA follower, map": Variant(AA, {**FOLLOWER, "reuse": "map"}),
-        "AA follower, queries": Variant(AA, {**FOLLOWER, "reuse": "queries"}),
-        "SA": Variant(SA, WINDOW),
-        "SA follower, map": Variant(SA, {**WINDOW, **FOLLOWER}),
-        "SummaryMixing": Variant(SummaryMixing),
-        "SummaryMixing, chunks of 16": Variant(SummaryMixing, {"chunk": 16}),
-        "SummaryMixing, cumulative": Variant(SummaryMixing, {"chunk": 1}),
-        "SummaryMixing lite": Variant(SummaryMixing, {"lite": True}),
-    },
-    "encoder": {
-        BASELINE: Variant(AA),
-        "AA relative": Variant(AA, RELATIVE),
-        "AA relative, plain": Variant(AA, PLAIN),
-        **SHARED,
-        "SummaryMixing": Variant(SummaryMixing),
-        "SummaryMixing, matched": MATCHED,
-    },
-    "model": {
-        BASELINE: Variant(AA),
-        "AA relative": Variant(AA, RELATIVE),
-        "AA relative, plain": Variant(AA, PLAIN),
-        **{name: SHARED[name] for name in ("AA by 4, map", "AA relative by 4, map")},
-        "SummaryMixing": Variant(SummaryMixing),
-        "SummaryMixing, matched": MATCHED,
-    },
-}
-LENGTHS = {  # frames of 40 ms: from 5 s on
-    "modules": (125, 250, 500, 1024, 2048, 4096, 8192),
-    "encoder": (125, 250, 500, 875, 1500),
-    "model": (125, 250, 500, 1000, 2000),
-}
-QUADRATIC = ("AA relative", "AA relative, plain", "AA follower, map")  # modules that hold T x T tensors: up to 82 s
 TOKENS = 128
 
 

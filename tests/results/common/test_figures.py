@@ -12,7 +12,6 @@ from matplotlib.colors import is_color_like, to_rgb
 
 from results import experiments
 from results.common import figures
-from results.speed.variants import VARIANTS
 
 RESULTS = Path(figures.__file__).parents[1]
 PALETTE = [value for value, _ in figures.ATTENTIONS.values()]
@@ -60,7 +59,7 @@ def test_an_attention_has_its_colour_whatever_it_is_called():
     other = {"chunk-mask": "chunk mask", "aa-relative": "relative positions"}
     for cell in (cell for scale in experiments.SCALES for cell in experiments.at_scale(scale)):
         assert figures.colour(cell.title) == figures.colour(other.get(cell.name, of[cell.yaml]))
-    for name, variant in (item for group in VARIANTS.values() for item in group.items()):
+    for name, variant in (item for group in experiments.VARIANTS.values() for item in group.items()):
         kind = "relative positions" if variant.options.get("positions") == "relative" else variant.kind.__name__
         shared = variant.share > 1 or variant.options.get("role") == "follower"
         assert figures.colour(name) == figures.colour("shared maps" if shared else kind)

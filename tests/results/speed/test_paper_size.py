@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from results.common import timing
+from results.experiments import AT_PAPER_SIZE
 from results.speed import paper_size, paper_size_report
 
-FEW = {"AA": "aa", "SA": "sa", "LLSA": "llsa", "LLSA, chunk 3": "llsa"}
+FEW = {name: AT_PAPER_SIZE[name] for name in ("AA", "SA", "LLSA", "LLSA, chunk 3")}
 TINY = ["--scale", "mini", "--seconds", "1", "--repeats", "2", "--threads", "1"]
 
 
@@ -16,7 +17,7 @@ TINY = ["--scale", "mini", "--seconds", "1", "--repeats", "2", "--threads", "1"]
 def run(tmp_path, monkeypatch, capsys):
     """Runs the command at the mini scale, on a file of its own; its exit code, the results, what it prints."""
     path, threads = tmp_path / "paper_size.json", torch.get_num_threads()
-    monkeypatch.setattr(paper_size, "VARIANTS", FEW)
+    monkeypatch.setattr(paper_size, "AT_PAPER_SIZE", FEW)
     monkeypatch.setattr(paper_size, "STREAMED", 0.64)
 
     def run(*options):

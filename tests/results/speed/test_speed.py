@@ -9,8 +9,9 @@ from matplotlib.text import Text
 from torch import nn
 
 from results.common import timing
+from results.experiments import BASELINE, LENGTHS, VARIANTS
 from results.speed import figure, measure, page, report, variants
-from results.speed.variants import BASELINE, VARIANTS, build, names
+from results.speed.variants import build, names
 
 NARROW = {"dim": 16, "ffn_dim": 32, "num_layers": 4, "num_heads": 4}
 TINY = ["--lengths", "20", "32", "--repeats", "1", "--threads", "1"]
@@ -35,7 +36,7 @@ def run(tmp_path, monkeypatch, capsys):
 def planted(values):
     """Results in which a variant's `forward_ms`, `both_ms` and `peak_mib` are 10, or what (group, variant, frames) says."""
     cells = []
-    for group, lengths in variants.LENGTHS.items():
+    for group, lengths in LENGTHS.items():
         for frames in lengths:
             for name in names(group, frames):
                 forward, both, peak = values.get((group, name, frames), (10, 10, 10))
