@@ -7,7 +7,6 @@ nothing changes are not touched.
 
 import re
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,20 +15,19 @@ from tqdm import tqdm
 
 from recipes.command_line import Parser, UserError, exit_code
 from recipes.files import write_text
+from results.common.markdown import paragraph
 from results.comparison import page as comparison
 from results.latency import page as latency
 from results.speed import page as speed
 
 ROOT = Path(__file__).parents[1]
-LINE = 140
-"""Characters of a line of prose, at most."""
 SUBJECTS = {"comparison": comparison, "speed": speed, "latency": latency}
 """By folder of results/, the module that says what its page shows."""
 
 
 def headlines() -> str:
     """A line for each page, for results/README.md."""
-    return "\n".join(f"* [{name}]({name}/README.md): {made(page.headline)}." for name, page in SUBJECTS.items())
+    return "\n".join(paragraph(f"* [{name}]({name}/README.md): {made(page.headline)}.") for name, page in SUBJECTS.items())
 
 
 def tables() -> dict[str, Callable[[], str]]:
@@ -45,22 +43,12 @@ def made(table: Callable[[], str]) -> str:
         return f"Missing: `{Path(error.filename).name}`."
 
 
-def wrapped(text: str) -> str:
-    """The text with its long lines of prose broken; those of tables, pictures and HTML stay as they are."""
-
-    def broken(line):
-        indent = "  " if line.startswith("* ") else ""
-        return textwrap.fill(line, LINE, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-
-    return "\n".join(broken(line) if len(line) > LINE and line[0] not in "|!<" else line for line in text.splitlines())
-
-
 def fill(text: str) -> str:
     """The text of a page, with each table between its markers made anew; LookupError where nothing makes one."""
     known = tables()
     return re.sub(
         r"(<!-- table: (.*?) -->\n).*?(<!-- end -->)",
-        lambda found: f"{found[1]}{wrapped(made(known[found[2]]))}\n{found[3]}",
+        lambda found: f"{found[1]}{made(known[found[2]])}\n{found[3]}",
         text,
         flags=re.DOTALL,
     )

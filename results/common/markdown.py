@@ -24,8 +24,16 @@ def table(rows: Sequence[Mapping]) -> str:
 
 
 def paragraph(text: str) -> str:
-    """A text in lines of at most `WIDTH` characters, which no word or link is cut for."""
-    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    """A text in lines of at most `WIDTH` characters, which no word or link is cut for; those after "* " are indented.
+
+    Example
+    -------
+    >>> paragraph("What is said.   And why.")
+    'What is said. And why.'
+    """
+    text = " ".join(text.split())
+    indent = "  " if text.startswith("* ") else ""
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def with_missing(rows: Sequence[Mapping], folder: Path, names: Iterable[str], column: str) -> str:

@@ -18,7 +18,7 @@ NOTHING = "No experiment of the comparison is measured yet: run `python -m resul
 
 def comparison(folder: Path = MEASURED) -> str:
     """For each scale that is measured, a sentence on what its rows share and a row for each experiment."""
-    return "\n\n".join(f"{words}\n\n{markdown.table(lines)}" for words, lines in sections(folder)) or NOTHING
+    return "\n\n".join(f"{markdown.paragraph(words)}\n\n{markdown.table(lines)}" for words, lines in sections(folder)) or NOTHING
 
 
 def other_runs(folder: Path = MEASURED) -> str:
