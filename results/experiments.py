@@ -184,7 +184,7 @@ LENGTHS = {  # at which each group is timed, in frames of 40 ms: from 5 s on
     "encoder": (125, 250, 500, 875, 1500),
     "model": (125, 250, 500, 1000, 2000),
 }
-QUADRATIC = ("AA relative", "AA relative, plain", "AA follower, map")  # modules that hold T x T tensors: up to 82 s
+QUADRATIC = ("AA relative", "AA relative, plain", "AA follower, map")  # modules that hold T x T tensors: not at all lengths
 
 AT_PAPER_SIZE = {
     "AA": ("aa", None),

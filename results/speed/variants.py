@@ -1,5 +1,6 @@
 """How a variant of results/experiments.py becomes something that runs on audio of a given length."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -11,24 +12,25 @@ from torch import nn
 
 from results.experiments import QUADRATIC, VARIANTS
 
+LONGEST_MAP = 2048  # frames; what holds the map of all pairs of frames is not measured at longer ones
 TOKENS = 128
 
 
 class Subject(NamedTuple):
-    """What runs: its parameters are those of `module`; `leaves` are the other tensors that get a gradient."""
+    """What is timed: a call without arguments, the module whose parameters get gradients, and other tensors that get one."""
 
     module: nn.Module
-    leaves: list
-    forward: callable
+    leaves: list[torch.Tensor]
+    forward: Callable[[], torch.Tensor]
 
 
 def names(group, frames):
     """The variants of a group that are measured at a length."""
-    return [name for name in VARIANTS[group] if group != "modules" or frames <= 2048 or name not in QUADRATIC]
+    return [name for name in VARIANTS[group] if group != "modules" or frames <= LONGEST_MAP or name not in QUADRATIC]
 
 
 def build(group, name, frames, shape, device):
-    """Something that runs.
+    """Make a variant ready to run on noise.
 
     Arguments
     ---------
@@ -63,11 +65,12 @@ def build(group, name, frames, shape, device):
 
 
 def _module(attention, frames, dim, device):
-    """One module as the first block of a stack runs it. A follower's map, made beforehand, gets a gradient as in a stack."""
+    """One module as the first block of a stack runs it. A follower reads what an owner made before the clock runs; that gets a
+    gradient too, as in a stack."""
     module = attention(dim=dim).to(device)
     layout = module.layout
     time = torch.arange(frames + -frames % layout.chunk + layout.pending, device=device)[None]
-    x = torch.randn(1, time.size(1), dim, device=device, requires_grad=True)
+    x = torch.randn(1, time.size(1), dim, device=device, requires_grad=True)  # (batch, time, dim)
     valid, table = layout.expand(time < frames), module.table(time)
 
     def mix(mixer, shared=None):
