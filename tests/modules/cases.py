@@ -11,9 +11,9 @@ from speech_attention.blocks import BranchformerBlock, ConformerBlock, Transform
 from speech_attention.encoder import Encoder
 from speech_attention.front_end import FbankFrontEnd, WaveformFrontEnd
 from speech_attention.model import CTCModel
+from speech_attention.testing import LONG, TOLERANCE, gradients, noise, randomise, splits, stream  # noqa: F401  (for the tests)
 
 DIM, HEADS, DEPTH = 8, 2, 3
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}  # of the contract, on the maximum
 
 
 @dataclass(frozen=True)
@@ -110,19 +110,6 @@ def streaming(table):
     return {name: case for name, case in table.items() if math.isfinite(case.each)}
 
 
-def randomise(module, seed=0):
-    """Parameters as after training: weights that make softmax uneven, norm scales and biases that are not 1 and 0."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            value = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-            if parameter.dim() > 1:
-                parameter.copy_(value / parameter[0].numel() ** 0.5)
-            else:  # the scale of a norm or a bias
-                parameter.copy_(0.3 * value + name.endswith("weight"))
-    return module
-
-
 def build_encoder(case, block, depth=DEPTH, dtype=torch.float64, options=None, **more):
     """A small encoder with randomised parameters; `options` go to the attention, `more` to the encoder."""
     owners = list(range(0, depth, case.share))
@@ -131,32 +118,9 @@ def build_encoder(case, block, depth=DEPTH, dtype=torch.float64, options=None, *
     return randomise(Encoder(DIM, 2 * DIM, depth, block, case.factory(**(options or {})), owners=owners, **more).to(dtype))
 
 
-def noise(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
 def full(x):
     """Lengths of a batch without padding."""
     return torch.full((x.size(0),), x.size(1))
-
-
-def splits(total, largest, random):
-    """Random sizes from 1 to `largest` that add up to `total`."""
-    sizes = []
-    while total:
-        sizes.append(random.randint(1, min(largest, total)))
-        total -= sizes[-1]
-    return sizes
-
-
-def stream(module, x, sizes, state=None):
-    """Outputs of each `step` over x (batch, time, ..) in pieces of `sizes`, then that of `flush`."""
-    state = module.initial_state(x.size(0)) if state is None else state
-    outputs = []
-    for piece in x.split(sizes, dim=1):
-        y, state = module.step(piece, state)
-        outputs.append(y)
-    return [*outputs, module.flush(state)]
 
 
 def assert_close(actual, expected, tolerance=TOLERANCE[torch.float64]):
@@ -172,11 +136,6 @@ def build_model(case, block, front_end, depth=2, dtype=torch.float64):
     return randomise(model.head) and model.to(dtype).eval()
 
 
-def gradients(y, weight, inputs):
-    return torch.autograd.grad((y * weight).sum(), inputs)
-
-
-LONG = 150  # frames: more than two of the blocks in which SA (64) and LLSA (72 / (C + R)) evaluate their band
 every_block = pytest.mark.parametrize("block", **named(BLOCKS))
 every_case = pytest.mark.parametrize("case", **named(ATTENTIONS))
 every_streaming_case = pytest.mark.parametrize("case", **named(streaming(ATTENTIONS)))

@@ -14,7 +14,6 @@ from cases import (
     every_block,
     every_streaming_case,
     full,
-    gradients,
     named,
     noise,
     randomise,
@@ -25,6 +24,7 @@ from speech_attention.attention.base import rotary, rotate
 from speech_attention.attention.reference import reference_encoder
 from speech_attention.blocks import ConformerBlock, TransformerBlock
 from speech_attention.encoder import Encoder
+from speech_attention.testing import verify_reference
 from torch import nn
 from torchaudio.models import Emformer
 
@@ -32,16 +32,7 @@ from torchaudio.models import Emformer
 @every_block
 @with_edges
 def test_equals_the_plain_loop(case, block):
-    encoder = build_encoder(case, block)
-    names, parameters = zip(*encoder.named_parameters())
-    for time in (1, 2, 3, 7, 20):
-        x = noise(time, DIM, seed=time).requires_grad_(True)
-        y, expected = encoder(x[None], torch.tensor([time]))[0][0], reference_encoder(encoder, x)
-        assert_close(y, expected)
-        weight = noise(time, DIM, seed=99)
-        actual, wanted = (gradients(out, weight, [x, *parameters]) for out in (y, expected))
-        for name, a, b in zip(("input", *names), actual, wanted):
-            assert (a - b).abs().max() <= 1e-10 * max(1, b.abs().max()), (time, name)
+    verify_reference(build_encoder(case, block), reference_encoder)
 
 
 @every_block

@@ -3,7 +3,6 @@
 import math
 
 import pytest
-import torch
 from cases import (
     ATTENTIONS,
     BLOCKS,
@@ -20,12 +19,8 @@ from cases import (
 from speech_attention.blocks import TransformerBlock
 from speech_attention.encoder import Encoder
 from speech_attention.streaming import last_input
+from speech_attention.testing import measure_lookahead
 from torch import nn
-
-
-def lookahead_of(encoder, frame, time):
-    last = last_input(lambda x: encoder(x, torch.tensor([time]))[0], noise(1, time, DIM), frame)
-    return last - frame
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8, 12])
@@ -36,7 +31,7 @@ def test_lookahead_against_depth(case, block, depth):
     assert encoder.lookahead == case.lookahead(depth)
     time = 45
     for frame in range(2 * case.chunk, 3 * case.chunk):  # each frame of a chunk
-        assert lookahead_of(encoder, frame, time) == min(case.lookahead(depth, frame), time - 1 - frame)
+        assert measure_lookahead(encoder, frame, time) == min(case.lookahead(depth, frame), time - 1 - frame)
 
 
 @every_front_end

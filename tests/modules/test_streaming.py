@@ -26,6 +26,7 @@ from cases import (
     streaming_with_edges,
 )
 from speech_attention.blocks import TransformerBlock
+from speech_attention.testing import verify_state
 
 
 @every_dtype
@@ -90,24 +91,10 @@ def test_nothing_in_nothing_out(case, block):
     assert encoder.flush(encoder.initial_state(2)).shape == (2, 0, DIM)
 
 
-def tensors(state):
-    """All tensors of a nested state."""
-    if isinstance(state, torch.Tensor):
-        return [state]
-    values = state.values() if isinstance(state, dict) else state if isinstance(state, list) else []
-    return [tensor for value in values for tensor in tensors(value)]
-
-
 @every_block
 @every_streaming_case
 def test_state_is_bounded(case, block):
-    encoder, sizes = build_encoder(case, block), {}
-    state = encoder.initial_state(2)
-    for seen in range(10, 510, 10):
-        _, state = encoder.step(noise(2, 10, DIM, seed=seen), state)
-        # 50 and 500 are the same number modulo chunks of 1, 2 and 3; views count with all that they keep alive
-        sizes[seen] = sum(t.numel() for t in tensors(state)), sum(t.untyped_storage().nbytes() for t in tensors(state))
-    assert sizes[50] == sizes[500]
+    verify_state(build_encoder(case, block))
 
 
 @pytest.mark.parametrize("name", [name for name in ATTENTIONS if name.startswith("LLSA")])

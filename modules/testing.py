@@ -1,0 +1,308 @@
+"""The contract that every attention keeps, as a check for the tests of anybody's own attention.
+
+`verify` builds small encoders around the attention and fails with a sentence that says what is broken, where, and by how much.
+Its parts, `verify_lookahead` and the others, check one clause each, of an encoder that is given.
+"""
+
+import math
+import random
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Any, NoReturn, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from .attention.base import AttentionFactory
+from .blocks import BlockFactory, ConformerBlock, TransformerBlock
+from .encoder import Encoder
+from .streaming import Streaming, last_input, tree_map
+
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+"""The largest difference between two outputs that must be equal, for each dtype."""
+LONG = 150
+"""Frames of a long utterance: more than two of the blocks in which SA (64) and LLSA (72 / (C + R)) evaluate their band."""
+Reference: TypeAlias = Callable[[Encoder, Tensor], Tensor]
+"""A plain loop: the encoder and one utterance (time, dim) -> (time, dim), such as `reference.reference_encoder`."""
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+def verify(
+    attention: AttentionFactory,
+    *,
+    reference: Reference | None = None,
+    dim: int = 16,
+    blocks: Sequence[BlockFactory] = (TransformerBlock, partial(ConformerBlock, kernel_size=5)),
+) -> None:
+    """Check that an attention keeps the contract in every type of block, with parameters drawn at random.
+
+    * The look-ahead that it declares is the one that a gradient measures, at depths of 1, 2 and 4 blocks.
+    * Padding is invisible, whatever stands in it, NaN included: outputs and gradients are those of each utterance alone.
+    * Streaming gives what `forward` gives, to 1e-10 in float64 and 1e-5 in float32, for many ways to cut an utterance; each
+      frame comes out as soon as its look-ahead is there. What reads the whole utterance says so by a ValueError.
+    * The state is a value of fixed size, with the streams of a batch at axis 0.
+    * Under autocast to bfloat16, outputs and gradients are finite.
+    * Outputs and gradients are those of the plain loop, where one is given.
+
+    Arguments
+    ---------
+    attention : callable
+        Factory of the attention, called as `attention(dim=dim)`; usually the class with its options, by `functools.partial`.
+    reference : callable or None
+        The plain loop that specifies the attention, see `Reference`; `functools.partial(reference_encoder, mix=...)` makes
+        one from a loop for the attention alone.
+    dim : int
+        Width of the frames.
+    blocks : sequence of callable
+        Factories of the blocks to try.
+
+    Raises
+    ------
+    AssertionError
+        If a clause is broken.
+
+    Example
+    -------
+    >>> from functools import partial
+    >>> from speech_attention.attention import SA
+    >>> verify(partial(SA, num_heads=2, left_context=6, lookahead=2))
+    """
+    for block in blocks:
+        verify_stack(lambda depth: Encoder(dim, 2 * dim, depth, block, attention), reference)
+
+
+def verify_stack(build: Callable[[int], Encoder], reference: Reference | None = None) -> None:
+    """Check the contract for stacks that `Encoder` needs more options for, such as `owners`.
+
+    Arguments
+    ---------
+    build : callable
+        From a depth, a number of blocks, to an encoder; called several times.
+    reference : callable or None
+        See `verify`.
+
+    Raises
+    ------
+    AssertionError
+        If a clause is broken.
+    """
+
+    def encoder(depth: int) -> Encoder:
+        return randomise(build(depth).double()).eval()
+
+    for depth in (1, 2, 4):
+        verify_lookahead(encoder(depth))
+    for garbage in (math.nan, 1e30):
+        verify_padding(encoder(3), garbage)
+    verify_initial_state(encoder(3))
+    if math.isfinite(encoder(3).lookahead):
+        for dtype in TOLERANCE:
+            verify_streaming(encoder(3).to(dtype))
+        verify_state(encoder(3))
+    verify_autocast(encoder(2).float())
+    if reference is not None:
+        verify_reference(encoder(2), reference)
+
+
+def verify_lookahead(encoder: Encoder) -> None:
+    """Check that the look-ahead that an encoder declares is the one that a gradient measures, for each frame of a chunk."""
+    chunk, declared = encoder.layout.chunk, encoder.lookahead
+    late = -(-40 // chunk) * chunk
+    time = late + chunk + 4 + (20 if math.isinf(declared) else int(declared))
+    for frame in (*range(2 * chunk, 3 * chunk), late):
+        measured, expected = measure_lookahead(encoder, frame, time), declared - frame % chunk
+        if math.isinf(declared) and frame + measured < time - 1:
+            _fail(encoder, f"output frame {frame} reads {measured} frames ahead, but the whole utterance is declared")
+        if math.isfinite(declared) and measured != expected:
+            reads = "the whole utterance" if frame + measured == time - 1 else f"{measured} frames ahead"
+            _fail(encoder, f"output frame {frame} reads {reads}, but {expected} frames are declared")
+
+
+def measure_lookahead(encoder: Encoder, frame: int, time: int) -> int:
+    """Future frames that an output frame of an utterance of `time` frames depends on, by a gradient."""
+    x = noise(1, time, encoder.norm.weight.size(0))
+    return last_input(lambda x: encoder(x, torch.tensor([time]))[0], x, frame) - frame
+
+
+def verify_padding(encoder: Encoder, garbage: float = math.nan) -> None:
+    """Check that outputs and gradients of a padded batch are those of its utterances alone, with `garbage` in the padding."""
+    dim, lengths = encoder.norm.weight.size(0), torch.tensor([20, 1, 7, 13])
+    x = noise(4, 23, dim)  # padding in the longest utterance, too
+    padding = torch.arange(23) >= lengths[:, None]
+    x[padding] = garbage
+    x.requires_grad_(True)
+    y, weight, parameters = encoder(x, lengths)[0], noise(4, 23, dim, seed=1), list(encoder.parameters())
+    of_input, *of_parameters = gradients(y, weight, [x, *parameters])
+    for what, tensor in (("output", y), ("gradient of the input", of_input)):
+        if tensor[padding].any():  # NaN, too
+            _fail(encoder, f"the {what} is not 0 in the padding, where {garbage} stands")
+    alone = [torch.zeros_like(parameter) for parameter in parameters]
+    for i, length in enumerate(lengths.tolist()):
+        own = x[i : i + 1, :length].detach().requires_grad_(True)
+        expected = encoder(own, lengths[i : i + 1])[0]
+        wanted, *more = gradients(expected, weight[i : i + 1, :length], [own, *parameters])
+        where = f"of an utterance of {length} frames, with {garbage} in the padding of its batch, is not what it is alone"
+        _compare(encoder, f"the output {where}", y[i : i + 1, :length], expected)
+        _compare(encoder, f"the gradient {where}", of_input[i : i + 1, :length], wanted)
+        alone = [a + b for a, b in zip(alone, more)]
+    for (name, _), a, b in zip(encoder.named_parameters(), of_parameters, alone):
+        _compare(encoder, f"with {garbage} in the padding, the gradient of {name} is not that of the utterances alone", a, b)
+
+
+def verify_initial_state(encoder: Encoder) -> None:
+    """Check that `initial_state` raises ValueError in an encoder that reads the whole utterance, and in no other one."""
+    answer = "return a state"
+    try:
+        encoder.blocks[0].attention.initial_state(1)
+    except (ValueError, NotImplementedError) as error:
+        answer = f"raise {type(error).__name__}"
+    if answer != (wanted := "raise ValueError" if math.isinf(encoder.lookahead) else "return a state"):
+        _fail(encoder, f"a look-ahead of {encoder.lookahead} frames is declared: `initial_state` must {wanted}, not {answer}")
+
+
+def verify_streaming(encoder: Encoder, times: Iterable[int] = (1, 2, 3, 7, 20, LONG)) -> None:
+    """Check that `step` and `flush` give what `forward` gives, for utterances of `times` frames, each cut in several ways."""
+    weight, chunk = encoder.norm.weight, encoder.layout.chunk
+    rest = int(encoder.lookahead) - chunk + 1  # what must be there after the last frame of a chunk
+    for seed, time in enumerate(times):
+        x = noise(2, time, weight.size(0), seed=seed, dtype=weight.dtype)
+        with torch.no_grad():
+            expected, _ = encoder(x, torch.tensor([time, time]))
+        for largest in (1, 4, time) if time < LONG else (9, 64, time):
+            sizes = splits(time, largest, random.Random(seed))
+            with torch.no_grad():
+                outputs = stream(encoder, x, sizes)
+            how, y = f"{weight.dtype}, {time} frames in pieces of at most {largest}", torch.cat(outputs, dim=1)
+            _compare(encoder, f"streaming differs from `forward` ({how})", y, expected, TOLERANCE[weight.dtype])
+            seen = done = 0
+            for size, y in zip(sizes, outputs):
+                seen, done = seen + size, done + y.size(1)
+                if done != (ready := max(0, (seen - rest) // chunk) * chunk):
+                    _fail(encoder, f"{done} frames are out once {seen} are in, where its look-ahead makes it {ready} ({how})")
+
+
+def verify_state(encoder: Encoder) -> None:
+    """Check that the state is a value of fixed size: streams of any age run in one batch, for hours, and may be copied."""
+    dim, piece = encoder.norm.weight.size(0), 10 * encoder.layout.chunk
+    start = state = encoder.initial_state(2)
+    before, kept = _tensors(start), []
+    for number in range(50):
+        _, state = encoder.step(noise(2, piece, dim, seed=number), state)
+        after, seen = _tensors(state), piece * (number + 1)
+        if before.keys() != after.keys():
+            _fail(encoder, f"the state has other entries after {seen} frames: {sorted(before.keys() ^ after.keys())}")
+        for name, tensor in after.items():
+            if tensor.shape != before[name].shape:
+                shapes = f"{tuple(before[name].shape)} before the first frame, {tuple(tensor.shape)} after {seen} frames"
+                _fail(encoder, f"the state {name} does not keep its shape: {shapes}")
+            if tensor.size(0) != 2:
+                _fail(encoder, f"the state {name} of 2 streams has the shape {tuple(tensor.shape)}, not the streams at axis 0")
+        # a view counts with all that it keeps alive
+        kept.append(sum(tensor.untyped_storage().nbytes() for tensor in after.values()))
+    if kept[4] != kept[-1]:
+        _fail(encoder, f"the state grows: {kept[4]} bytes after {5 * piece} frames, {kept[-1]} bytes after {50 * piece}")
+    copy = tree_map(torch.clone, state)
+    stream(encoder, noise(2, 9, dim), [4, 5], state)
+    changed = [name for (name, a), b in zip(_tensors(state).items(), _tensors(copy).values()) if not a.equal(b)]
+    if changed:
+        _fail(encoder, f"`step` changes the state that it is given: {changed}")
+
+
+def _tensors(state: Any, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors of a nested state by name, such as blocks.0.attention.v."""
+    if isinstance(state, Tensor):
+        return {prefix.removesuffix("."): state}
+    parts = state.items() if isinstance(state, dict) else enumerate(state or [])
+    return {name: tensor for key, part in parts for name, tensor in _tensors(part, f"{prefix}{key}.").items()}
+
+
+def verify_autocast(encoder: Encoder) -> None:
+    """Check that outputs and gradients of an encoder in float32 are finite under autocast to bfloat16, streaming included."""
+    x, lengths = noise(2, 50, encoder.norm.weight.size(0), dtype=torch.float32), torch.tensor([50, 31])
+    with torch.autocast("cpu", torch.bfloat16):
+        y, _ = encoder(x, lengths)
+        outputs = {"the output": y}
+        if math.isfinite(encoder.lookahead):
+            with torch.no_grad():
+                outputs["the output of streaming"] = torch.cat(stream(encoder, x, [7, 1, 1, 20, 21]), dim=1)
+    names, parameters = zip(*encoder.named_parameters())
+    for name, gradient in zip(names, gradients(y.float(), noise(*y.shape, seed=1, dtype=torch.float32), list(parameters))):
+        outputs[f"the gradient of {name}"] = gradient
+    for what, tensor in outputs.items():
+        if not tensor.isfinite().all():
+            _fail(encoder, f"{what} is not finite under autocast to bfloat16")
+
+
+def verify_reference(encoder: Encoder, reference: Reference, times: Iterable[int] = (1, 2, 3, 7, 20)) -> None:
+    """Check outputs and gradients against a plain loop, for utterances of `times` frames."""
+    names, parameters = zip(*encoder.named_parameters())
+    for time in times:
+        x = noise(time, encoder.norm.weight.size(0), seed=time).requires_grad_(True)
+        y, expected = encoder(x[None], torch.tensor([time]))[0][0], reference(encoder, x)
+        _compare(encoder, f"the output differs from the plain loop's ({time} frames)", y[None], expected[None])
+        weight = noise(*y.shape, seed=99)
+        actual, wanted = (gradients(out, weight, [x, *parameters]) for out in (y, expected))
+        for name, a, b in zip(("the input", *names), actual, wanted):
+            tolerance = TOLERANCE[torch.float64] * max(1, b.abs().max().item())
+            _compare(encoder, f"the gradient of {name} differs from the plain loop's ({time} frames)", a, b, tolerance)
+
+
+def _compare(
+    encoder: Encoder, sentence: str, actual: Tensor, expected: Tensor, tolerance: float = TOLERANCE[torch.float64]
+) -> None:
+    """Fail with the sentence, the place and the size of the difference, unless two tensors are equal to `tolerance`."""
+    if actual.shape != expected.shape:
+        _fail(encoder, f"{sentence}: its shape is {tuple(actual.shape)}, not {tuple(expected.shape)}")
+    if not actual.numel():
+        return
+    error = (actual - expected).abs().nan_to_num(nan=math.inf)
+    if (largest := error.max().item()) > tolerance:
+        at = [int(i) for i in torch.unravel_index(error.argmax(), error.shape)]
+        _fail(encoder, f"{sentence}: by {largest:.1e} at {at}, where at most {tolerance:.0e} is allowed")
+
+
+def _fail(encoder: Encoder, sentence: str) -> NoReturn:
+    block = encoder.blocks[0]
+    raise AssertionError(f"{type(block.attention).__name__} in {len(encoder.blocks)} x {type(block).__name__}: {sentence}")
+
+
+def randomise(module: AnyModule, seed: int = 0) -> AnyModule:
+    """Parameters as after training: weights that make softmax uneven, norm scales and biases that are not 1 and 0."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            value = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            if parameter.dim() > 1:
+                parameter.copy_(value / parameter[0].numel() ** 0.5)
+            else:  # the scale of a norm or a bias
+                parameter.copy_(0.3 * value + name.endswith("weight"))
+    return module
+
+
+def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Normal noise, the same for each seed."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def gradients(y: Tensor, weight: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Gradients of the sum of y * weight."""
+    return torch.autograd.grad((y * weight).sum(), inputs)
+
+
+def splits(total: int, largest: int, random: random.Random) -> list[int]:
+    """Random sizes from 1 to `largest` that add up to `total`."""
+    sizes: list[int] = []
+    while total:
+        sizes.append(random.randint(1, min(largest, total)))
+        total -= sizes[-1]
+    return sizes
+
+
+def stream(module: Streaming, x: Tensor, sizes: list[int], state: Any = None) -> list[Tensor]:
+    """Outputs of each `step` over x (batch, time, ..) in pieces of `sizes`, then that of `flush`."""
+    state = module.initial_state(x.size(0)) if state is None else state
+    outputs = []
+    for piece in x.split(sizes, dim=1):
+        y, state = module.step(piece, state)
+        outputs.append(y)
+    return [*outputs, module.flush(state)]
