@@ -25,7 +25,7 @@ FIRST_COMMAND = "llsa-mini-embedded-seed1"
 """The run that README.md's first command makes."""
 
 
-class Cell(NamedTuple):
+class Experiment(NamedTuple):
     """One experiment, trained once for each seed.
 
     Arguments
@@ -64,7 +64,7 @@ def cells(num_layers, frame_ms, pretrain=True):
 
     Returns
     -------
-    list of Cell
+    list of Experiment
 
     Example
     -------
@@ -87,25 +87,27 @@ def cells(num_layers, frame_ms, pretrain=True):
     def of_sa(epochs):
         return {**llsa(1), "weights": "sa-1920", "any_attention": True, "finetune": {"epochs": epochs}}
 
+    every_fourth = {"owners": list(range(0, num_layers, 4))}
+
     main = [
-        Cell("aa", "aa", "AA", None, seeds=3),
-        Cell("sa-1920", "sa", f"SA, {each}", HIGH_MS, band(high), seeds=3),
-        Cell(f"llsa-c{CHUNK}", "llsa", f"LLSA, chunk {CHUNK}", LOW_MS, llsa(CHUNK), seeds=3),
-        Cell("sa-160", "sa", f"SA, {spread_words}", LOW_MS, spread, seeds=3),
-        Cell("chunk-mask", "llsa", f"chunk mask, {low + 1} frames", LOW_MS, llsa(low + 1), seeds=3),
-        Cell("causal", "sa", "SA, causal", 0, band(0)),
-        Cell("maa-160", "maa", f"MAA, {spread_words}", LOW_MS, spread),
-        Cell("maa-1920", "maa", f"MAA, {each}", HIGH_MS, band(high)),
-        Cell("summary-whole", "summary_mixing", "SummaryMixing", None, {"attention": {"chunk": None}}),
-        Cell("summary-160", "summary_mixing", f"SummaryMixing, chunk {low + 1}", LOW_MS, {"attention": {"chunk": low + 1}}),
-        Cell("aa-relative", "aa", "AA, relative positions", None, {"attention": {"positions": "relative"}}),
-        Cell("shared-2", "shared_attention", "AA, relative, a map for 2 layers", None),
-        Cell("shared-4", "shared_attention", "AA, relative, a map for 4 layers", None, {"owners": list(range(0, num_layers, 4))}),
-        Cell("sa-160-first", "sa", f"SA, {low} ahead in layer 0", LOW_MS, first),
-        Cell("llsa-ends", "llsa", f"LLSA, revisions 0 and {low}", LOW_MS, llsa(1, revisions=[0, low])),
-        Cell("sa-as-llsa", "llsa", "sa-1920 run as LLSA", LOW_MS, of_sa(epochs=0)),
-        Cell("sa-as-llsa-tuned", "llsa", "sa-1920 trained on as LLSA", LOW_MS, of_sa(epochs=1)),
-        *(Cell(f"llsa-c{c}", "llsa", f"LLSA, chunk {c}", LOW_MS, llsa(c)) for c in (low // 2 + 1, 1) if c != CHUNK),
+        Experiment("aa", "aa", "AA", None, seeds=3),
+        Experiment("sa-1920", "sa", f"SA, {each}", HIGH_MS, band(high), seeds=3),
+        Experiment(f"llsa-c{CHUNK}", "llsa", f"LLSA, chunk {CHUNK}", LOW_MS, llsa(CHUNK), seeds=3),
+        Experiment("sa-160", "sa", f"SA, {spread_words}", LOW_MS, spread, seeds=3),
+        Experiment("chunk-mask", "llsa", f"chunk mask, {low + 1} frames", LOW_MS, llsa(low + 1), seeds=3),
+        Experiment("causal", "sa", "SA, causal", 0, band(0)),
+        Experiment("maa-160", "maa", f"MAA, {spread_words}", LOW_MS, spread),
+        Experiment("maa-1920", "maa", f"MAA, {each}", HIGH_MS, band(high)),
+        Experiment("summary-whole", "summary_mixing", "SummaryMixing", None, {"attention": {"chunk": None}}),
+        Experiment("summary-160", "summary_mixing", f"SummaryMixing, chunk {low + 1}", LOW_MS, {"attention": {"chunk": low + 1}}),
+        Experiment("aa-relative", "aa", "AA, relative positions", None, {"attention": {"positions": "relative"}}),
+        Experiment("shared-2", "shared_attention", "AA, relative, a map for 2 layers", None),
+        Experiment("shared-4", "shared_attention", "AA, relative, a map for 4 layers", None, every_fourth),
+        Experiment("sa-160-first", "sa", f"SA, {low} ahead in layer 0", LOW_MS, first),
+        Experiment("llsa-ends", "llsa", f"LLSA, revisions 0 and {low}", LOW_MS, llsa(1, revisions=[0, low])),
+        Experiment("sa-as-llsa", "llsa", "sa-1920 run as LLSA", LOW_MS, of_sa(epochs=0)),
+        Experiment("sa-as-llsa-tuned", "llsa", "sa-1920 trained on as LLSA", LOW_MS, of_sa(epochs=1)),
+        *(Experiment(f"llsa-c{c}", "llsa", f"LLSA, chunk {c}", LOW_MS, llsa(c)) for c in (low // 2 + 1, 1) if c != CHUNK),
     ]
     suffix, words, epochs = ("scratch", "not pre-trained", 0) if pretrain else ("pretrained", "pre-trained", 1)
     other_start = [

@@ -10,21 +10,23 @@ from its last checkpoint. results/PROTOCOL.md says how the experiments are compa
 -e '.[figures]'`).
 """
 
-import json
+import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-from recipes.command_line import Parser, UserError
+from recipes.command_line import Parser, UserError, exit_code
 from recipes.LibriSpeech.data import prepare
 from recipes.LibriSpeech.decoding import beam_search
-from results import pages
-from results.comparison.runs import ROOT, plan, unfinished
-from results.comparison.training_process import Trainer, sigterm_as_ctrl_c
+from recipes.LibriSpeech.summary import Summary
+from results import ROOT, pages
+from results.comparison.planned import plan, unfinished
+from results.comparison.training_process import TrainingProcess, sigterm_as_ctrl_c
 from results.experiments import SCALES
 
 POLL_SECONDS = 0.5
@@ -39,7 +41,7 @@ def work(todo, common, jobs, deadline, devices=(None,)):
         Why a run failed, by its name.
     """
     threads = max(1, torch.get_num_threads() // jobs)
-    waiting, active, given, elsewhere, failed = list(todo), [], {}, [], {}  # active: (run, trainer); given: devices
+    waiting, active, given, elsewhere, failed = list(todo), [], {}, [], {}  # active: (run, process); given: devices
     sure = sum(run.part_done() for run in todo)
     form = "{l_bar}{bar}| {n:.1f}/{total} runs [{elapsed}<{remaining}]{postfix}"
     bar = tqdm(total=len(todo), initial=sure, smoothing=0, bar_format=form, mininterval=1)
@@ -47,8 +49,8 @@ def work(todo, common, jobs, deadline, devices=(None,)):
     def finish(run):
         """Take over the result of a run; whether it has one."""
         if result := run.collect(common):
-            score = next(iter(result["wer"].values()))
-            tqdm.write(f"{run.name}: WER {score['wer']:.1f} % [{score['low']:.1f}, {score['high']:.1f}]")
+            score = result.score(result.tests[0])
+            tqdm.write(f"{run.name}: WER {score.wer:.1f} % [{score.low:.1f}, {score.high:.1f}]")
             pages.regenerate()
         return result is not None
 
@@ -75,8 +77,8 @@ def work(todo, common, jobs, deadline, devices=(None,)):
                     elsewhere.append(run.name)
                 elif run.source in failed or not run.ready(common):
                     fail(run, f"it needs the weights of {run.source}")
-                elif trainer := Trainer.start(run.folder, run.command({**common, **device_for(run)}), ROOT, threads):
-                    active.append((run, trainer))
+                elif process := TrainingProcess.start(run.folder, run.command({**common, **device_for(run)}), ROOT, threads):
+                    active.append((run, process))
                 else:
                     elsewhere.append(run.name)
                     tqdm.write(f"{run.name}: another process is at it")
@@ -85,14 +87,14 @@ def work(todo, common, jobs, deadline, devices=(None,)):
             bar.n = len(todo) - len(waiting) - len(active) + sum(run.part_done() for run, _ in active)
             bar.set_postfix_str(", ".join(run.name for run, _ in active))
             time.sleep(POLL_SECONDS)
-            for run, trainer in [(run, trainer) for run, trainer in active if trainer.ended()]:
-                if not (trainer.succeeded and finish(run)):
-                    fail(run, f"{trainer.last_line} (all of it: {trainer.log})")
-                trainer.release()
-                active.remove((run, trainer))
+            for run, process in [(run, process) for run, process in active if process.ended()]:
+                if not (process.succeeded and finish(run)):
+                    fail(run, f"{process.last_line} (all of it: {process.log})")
+                process.release()
+                active.remove((run, process))
     finally:
-        for _, trainer in active:
-            trainer.stop()
+        for _, process in active:
+            process.stop()
         bar.close()
     return failed
 
@@ -119,16 +121,6 @@ def data_settings(options):
     return {key: value for key, value in common.items() if value is not None}
 
 
-def read_json(path):
-    """A measured file, or one line about what is wrong with it."""
-    try:
-        result = json.loads(path.read_text())
-        _ = result["config"], result["wer"]
-        return result
-    except (ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{path} is damaged: delete it, to measure it again") from error
-
-
 def reproduce(options):
     """Do what the options say. Returns the exit code."""
     if options.tables:
@@ -143,7 +135,7 @@ def reproduce(options):
     common = data_settings(options)
     runs = plan(options.scale, options.only, options.seeds)
     there = [run for run in plan(options.scale) if run.measured.exists()]
-    changed = [(run, keys) for run in there if (keys := run.changed(read_json(run.measured), common))]
+    changed = [(run, keys) for run in there if (keys := run.changed(Summary.read(run.measured), common))]
     for run, keys in changed:
         print(f"{run.name}: measured with another {', '.join(keys)}; to measure it again delete {run.measured}")
     todo = unfinished(runs, common)
@@ -161,8 +153,8 @@ def reproduce(options):
     return 1 if failed or not made else 0
 
 
-def main(arguments):
-    """0, 1 if a run failed or there are no new tables, 2 after one line about what the user can mend, 130 if stopped."""
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options."""
     parser = Parser(prog="reproduce.py", description=__doc__.split("\n")[0])
     parser.add_argument("--tables", action="store_true", help="only make tables and figures anew")
     parser.add_argument("--data_folder", metavar="FOLDER", help="a LibriSpeech tree")
@@ -177,15 +169,14 @@ def main(arguments):
     parser.add_argument("--lm", metavar="FILE", help="a language model for a second WER")
     parser.add_argument("--device", nargs="+", help="e.g. cuda:0; several share the runs: cuda:0 cuda:1")
     parser.add_argument("--precision", choices=("fp32", "fp16", "bf16"), help="default: that of the scale")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0, 1 if a run failed or there are no new tables, 2 after one line about what the user can mend, 130 if stopped."""
     sigterm_as_ctrl_c()
-    try:
-        return reproduce(parser.parse_args(arguments))
-    except (UserError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped: the same command goes on from the last checkpoints", file=sys.stderr)
-        return 130
+    interrupted = "stopped: the same command goes on from the last checkpoints"
+    return exit_code(lambda words: reproduce(parse(words)), arguments, interrupted)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def load(path, overrides="", run_options=None):
     _choose_splits(merged)
     if merged["output_folder"] is None:
         data = "embedded" if merged["data_folder"] is None else "librispeech"
-        merged["output_folder"] = f"results/runs/{merged['name']}-{scale}-{data}-seed{merged['seed']}"
+        merged["output_folder"] = f"results/runs/{run_name(merged['name'], scale, data, merged['seed'])}"
     _drop_comments(merged)
     text = io.StringIO()
     yaml.dump(merged, text)
@@ -119,6 +119,11 @@ def load(path, overrides="", run_options=None):
     optimization.check(hparams)
     hparams["output_folder"] = Path(hparams["output_folder"])
     return hparams, plain(yaml.load(resolved))
+
+
+def run_name(name: str, scale: str, data: str, seed: int) -> str:
+    """Name of the folder of a run, and of its file in results/measured/; `data` is `embedded` or `librispeech`."""
+    return f"{name}-{scale}-{data}-seed{seed}"
 
 
 def _choose_splits(merged):

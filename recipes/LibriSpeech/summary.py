@@ -17,6 +17,7 @@ from speech_attention.recognizer import Recognizer
 from recipes import machine
 from recipes.command_line import UserError
 from recipes.LibriSpeech.data.dataset import TOKENS
+from recipes.LibriSpeech.training.optimization import completed
 
 STAGES = "pretrain", "finetune"
 SYNTHETIC = "synthetic (espeak-ng), FLAC"
@@ -220,7 +221,6 @@ class Summary:
     experiment = _entry("experiment", doc="Its name, str.")
     attention = _entry("attention", doc="Name of the class of the attention, str.")
     scale = _entry("scale", doc="Name of the scale, str or None.", default=None)
-    config = _entry("config", doc="What decides the result, see `experiment.identity`, dict.")
     config_hash = _entry("config_hash", doc="Hash of `config`, str or None.", default=None)
     command = _entry("command", doc="The words that do the experiment again, str or None.", default=None)
     environment = _entry("environment", doc="Versions and hardware, see `machine.environment`, dict.")
@@ -231,6 +231,16 @@ class Summary:
     lm = _entry("lm", doc="The language model: its file, how it was estimated, its weights; dict or None.", default=None)
     codec = _entry("data", "codec", doc="What the audio went through, str.")
     splits = _entry("data", "splits", doc="Names of the `train`, `dev` and `test` splits, dict of lists of str.")
+
+    @property
+    def name(self) -> str | None:
+        """Of the file, without its ending."""
+        return self.path and self.path.stem
+
+    @property
+    def config(self) -> dict:
+        """What decides the result, see `experiment.identity`; older ones in today's keys."""
+        return completed(self.content["config"])
 
     @property
     def block(self) -> str:
@@ -280,6 +290,11 @@ class Summary:
         """Of the search with a language model, offline."""
         scores = self.content.get("wer_lm")
         return Wer.of(scores[test]) if scores else None
+
+    @property
+    def has_log(self) -> bool:
+        """Whether the records of the training are there."""
+        return "log" in self.content
 
     @property
     def has_counts(self) -> bool:

@@ -1,6 +1,6 @@
 """The comparison on real speech as figures: story.png, WER against look-ahead, and learning_curves.png.
 
-They are drawn from what `comparison.rows` finds, and written only where a pixel is another one. Drawing needs matplotlib
+They are drawn from what `comparison.measured` finds, and written only where a pixel is another one. Drawing needs matplotlib
 (`pip install -e '.[figures]'`).
 """
 
@@ -11,7 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from results.common.figures import GREY, INK, PALE, PAPER, WIDTH, colour, for_text, plain, save
-from results.comparison.rows import REFERENCES, TRAINED, ahead, rows
+from results.common.markdown import lookahead
+from results.comparison import measured
+from results.comparison.tables import REFERENCES, TRAINED
 
 RESULTS = Path(__file__).parents[1]
 COLUMNS = 4  # of the learning curves
@@ -20,7 +22,7 @@ FEW = 3  # rows of a scale, below which nothing is drawn
 
 def starts_otherwise(row):
     """Whether it is pre-trained where its scale is not, or the other way round."""
-    return "pretrain" in row.cell.changes
+    return "pretrain" in row.experiment.changes
 
 
 def story(found):
@@ -29,7 +31,7 @@ def story(found):
     Arguments
     ---------
     found : dict
-        See `comparison.rows`.
+        See `measured.read`.
 
     Returns
     -------
@@ -48,28 +50,28 @@ def grouped(of_scale):
     """The rows and, before each group of equal look-ahead, its words: the most look-ahead first, the lowest WER first."""
     lines = []
     for ms in REFERENCES:
-        group = sorted((row for row in of_scale if row.cell.lookahead_ms == ms), key=lambda row: np.mean(row.wers))
+        group = sorted((row for row in of_scale if row.experiment.lookahead_ms == ms), key=lambda row: row.wer)
         if group:
-            lines += ["the whole utterance" if ms is None else f"{ahead(ms)} ahead" if ms else "nothing ahead", *group]
+            lines += ["the whole utterance" if ms is None else f"{lookahead(ms)} ahead" if ms else "nothing ahead", *group]
     return lines
 
 
 def ladder(axes, scale, lines):
     """One line below the other: a name, a dot with its interval, the WER. The axis begins at 0, as distances are to be fair."""
     seeds = [row for row in lines if not isinstance(row, str)]
-    top = max(max(np.mean(row.wers), row.interval()[1] or 0) for row in seeds)
+    top = max(max(row.wer, row.interval()[1] or 0) for row in seeds)
     for y, row in enumerate(lines):
         if isinstance(row, str):
             axes.text(-0.02, y, row, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=10, weight="bold")
             continue
-        wer, (lower, upper), value = np.mean(row.wers), row.interval(), colour(row.cell.title)
+        wer, (lower, upper), value = row.wer, row.interval(), colour(row.experiment.title)
         axes.plot([0, wer], [y, y], color=PALE, linewidth=0.8, zorder=1)
         if lower is not None:
             axes.plot([lower, upper], [y, y], color=value, linewidth=11, alpha=0.4, solid_capstyle="butt")
         face = PAPER if starts_otherwise(row) else value
         axes.plot(wer, y, "o", markersize=4, markerfacecolor=face, markeredgecolor=value, zorder=3)
         words = {"va": "center", "fontsize": 9.5, "color": for_text(value)}
-        axes.text(-0.02, y, row.cell.title, transform=axes.get_yaxis_transform(), ha="right", **words)
+        axes.text(-0.02, y, row.experiment.title, transform=axes.get_yaxis_transform(), ha="right", **words)
         axes.text(max(wer, upper or 0) + 0.02 * top, y, f"{wer:.1f}", **words)
     if top > TRAINED:
         axes.axvline(TRAINED, color=GREY, linestyle=":", linewidth=1)
@@ -87,7 +89,7 @@ def curves(found):
     Arguments
     ---------
     found : dict
-        See `comparison.rows`.
+        See `measured.read`.
 
     Returns
     -------
@@ -96,7 +98,7 @@ def curves(found):
     """
     panels = []
     for of_scale in found.values():
-        logs = [(row, [run["log"]["finetune"] for run in row.runs.values() if run.get("log")]) for row in of_scale]
+        logs = [(row, [run.log("finetune") for run in row.runs.values()]) for row in of_scale]
         logs = [(row, lines) for row, lines in logs if any(lines)]
         every = [line for _, lines in logs for line in lines]
         panels += [(row, lines, every) for row, lines in logs]
@@ -124,12 +126,12 @@ def curve(axes, row, lines, every):
 
     for line in every:
         draw(line, color=PALE, linewidth=1)
-    value = colour(row.cell.title)
+    value = colour(row.experiment.title)
     for line in lines:
         draw(line, color=value, linewidth=2, marker="o", markersize=3.5)
     last = [line[-1]["valid_wer"] for line in lines if line]
     wers = [record["valid_wer"] for line in every for record in line]
-    title = f"{fill(row.cell.title, 24)}\n{row.scale}: {np.mean(last):.1f} %"
+    title = f"{fill(row.experiment.title, 24)}\n{row.scale}: {np.mean(last):.1f} %"
     axes.set_title(title, loc="left", fontsize=9, color=for_text(value))
     axes.set_ylim(0.9 * min(wers), min(100, 1.05 * max(wers)))
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -137,7 +139,7 @@ def curve(axes, row, lines, every):
 
 def write(folder=RESULTS):
     """Draw both figures into a folder, from its `measured`; of fewer rows than make a comparison there is none."""
-    found = rows(folder / "measured").items()
+    found = measured.read(folder / "measured").items()
     found = {scale: of_scale for scale, of_scale in found if sum(bool(row.runs) for row in of_scale) >= FEW}
     for name, draw in (("story", story), ("learning_curves", curves)):
         figure, path = found and draw(found), folder / "comparison" / f"{name}.png"

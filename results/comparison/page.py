@@ -1,31 +1,37 @@
 """What the page on the comparison shows, and README.md of it: tables, figures and the headline."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from recipes import text_table
 from recipes.LibriSpeech.summary import Summary, summary_rows
+from results import MEASURED, ROOT
 from results.common import markdown
 from results.common.markdown import lookahead
-from results.comparison.rows import REFERENCES, TEST, TRAINED, rows, sections, sentence, streaming, wer
+from results.comparison import measured
+from results.comparison.tables import TRAINED, by_lookahead, language_model, rows, sentence, streaming, wer
 from results.experiments import FIRST_COMMAND, FIRST_PAGE, OTHER_RUNS
 
 FOLDER = Path(__file__).parent
-MEASURED, PUBLISHED = FOLDER.parent / "measured", FOLDER.parent / "published.yaml"
+FILES, PUBLISHED = ROOT / MEASURED, FOLDER.parent / "published.yaml"
 NOTHING = "No experiment of the comparison is measured yet: run `python -m results.reproduce`."
 
 
-def comparison(folder: Path = MEASURED) -> str:
+def comparison(folder: Path = FILES) -> str:
     """For each scale that is measured, a sentence on what its rows share and a row for each experiment."""
-    return "\n\n".join(f"{markdown.paragraph(words)}\n\n{markdown.table(lines)}" for words, lines in sections(folder)) or NOTHING
+    parts = []
+    for of_scale in measured.read(folder).values():
+        parts += [markdown.paragraph(sentence(of_scale) + language_model(of_scale)), markdown.table(rows(of_scale))]
+    return "\n\n".join(parts) or NOTHING
 
 
-def other_runs(folder: Path = MEASURED) -> str:
+def other_runs(folder: Path = FILES) -> str:
     """A row for each test set of each run beside the comparison, by test set and look-ahead; then what is missing."""
-    compared = {row.file(seed) for of_scale in rows(folder).values() for row in of_scale for seed in row.runs}
+    compared = {run.path for of_scale in measured.read(folder).values() for one in of_scale for run in one.runs.values()}
     found = []
-    for path in sorted(path for path in folder.glob("*.json") if path.name not in compared):
+    for path in sorted(path for path in folder.glob("*.json") if path not in compared):
         run = Summary.read(path)
         for test in run.tests:
             score, stream = run.score(test), run.streaming_score(test)
@@ -70,7 +76,7 @@ def published(path: Path = PUBLISHED) -> str:
     )
 
 
-def default(path: Path = MEASURED / f"{FIRST_COMMAND}.json") -> str:
+def default(path: Path = FILES / f"{FIRST_COMMAND}.json") -> str:
     """README.md's block on its first command: what it prints at its end, and how long that took where."""
     run = Summary.read(path)
     cores, processor = run.environment["cores"], run.environment["cpu"]
@@ -81,43 +87,44 @@ def default(path: Path = MEASURED / f"{FIRST_COMMAND}.json") -> str:
     return f"```\n{text_table.table(summary_rows(run))}\n```\n\n{markdown.paragraph(words)}"
 
 
-def results(folder: Path = MEASURED, published: Path = PUBLISHED) -> str:
+def results(folder: Path = FILES, published: Path = PUBLISHED) -> str:
     """README.md's table: some rows of the first scale that is measured, beside the published ones that come nearest."""
-    found = rows(folder)
-    if not found:
+    scales = measured.read(folder)
+    if not scales:
         return NOTHING
-    of_scale = next(iter(found.values()))
+    of_scale = next(iter(scales.values()))
     papers = {entry["row"]: entry for entry in YAML(typ="safe").load(published.read_text()) if "row" in entry}
-    by_name = {row.cell.name: row for row in of_scale}
     lines = [
         {
-            "attention": row.cell.title,
-            "look-ahead": lookahead(row.cell.lookahead_ms),
-            "WER % here [95 % interval]": wer(row),
-            "WER % in streams (texts that differ)": streaming(row),
-            "WER % published (its latency)": f"{papers[name]['test_clean']} ({papers[name]['latency']})"
-            if name in papers
-            else "",
+            "attention": one.experiment.title,
+            "look-ahead": lookahead(one.experiment.lookahead_ms),
+            "WER % here [95 % interval]": wer(one),
+            "WER % in streams (texts that differ)": streaming(one),
+            "WER % published (its latency)": beside(papers.get(one.name)),
         }
-        for name, row in by_name.items()
-        if name in FIRST_PAGE
+        for one in sorted(of_scale, key=by_lookahead)
+        if one.name in FIRST_PAGE
     ]
-    lines.sort(key=lambda line: [lookahead(ms) for ms in REFERENCES].index(line["look-ahead"]))
     return f"{markdown.table(lines)}\n\n{markdown.paragraph(sentence(of_scale))}"
 
 
-def headline(folder: Path = MEASURED) -> str:
+def beside(paper: Mapping | None) -> str:
+    """A published WER and its latency."""
+    return f"{paper['test_clean']} ({paper['latency']})" if paper else ""
+
+
+def headline(folder: Path = FILES) -> str:
     """The comparison in a sentence."""
-    found = rows(folder)
-    if not found:
+    scales = measured.read(folder)
+    if not scales:
         return NOTHING
-    scale, of_scale = next(iter(found.items()))
-    measured = [row for row in of_scale if row.runs]
-    best = min(measured, key=lambda row: sum(row.wers) / len(row.wers))
-    early = f": above {TRAINED:.0f} %, too early to compare attentions" if sum(best.wers) / len(best.wers) > TRAINED else ""
+    scale, of_scale = next(iter(scales.items()))
+    done = [one for one in of_scale if one.runs]
+    best = min(done, key=lambda one: one.wer)
+    early = f"; above {TRAINED:.0f} % it is too early to compare attentions" if best.wer > TRAINED else ""
     return (
-        f"{len(measured)} of {len(of_scale)} experiments of scale `{scale}` are measured on {TEST}; "
-        f"the lowest WER is that of {best.cell.title}, {wer(best)} %{early}"
+        f"{len(done)} of {len(of_scale)} experiments of scale `{scale}` are measured on {measured.TEST}; "
+        f"the lowest WER is that of {best.experiment.title}, {best.wer:.1f} %{early}"
     )
 
 

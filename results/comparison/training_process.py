@@ -30,7 +30,7 @@ def _die_with(parent):
     return prepare
 
 
-class Trainer:
+class TrainingProcess:
     """A process that has begun, see `start`.
 
     Its folder has `reproduce.lock`, which the process itself holds as long as it lives, and `reproduce.log`, all that it

@@ -16,30 +16,30 @@ import soundfile
 
 from recipes.LibriSpeech import experiment
 from results import pages, reproduce
-from results.comparison import runs
-from results.experiments import Cell, at_scale
+from results.comparison import planned
+from results.experiments import Experiment, at_scale
 
 ROOT = Path(__file__).parents[3]
 STEPS, EVERY = 12, 3  # of the stand-in
-CELLS = [
-    Cell("aa", "aa", "AA", None, seeds=2),
-    Cell("tuned", "llsa", "LLSA", 160, {"weights": "sa-1920", "any_attention": True}),  # before what it needs
-    Cell("sa-1920", "sa", "SA", 1920, {"attention": {"lookahead": 12}}),
+EXPERIMENTS = [
+    Experiment("aa", "aa", "AA", None, seeds=2),
+    Experiment("tuned", "llsa", "LLSA", 160, {"weights": "sa-1920", "any_attention": True}),  # before what it needs
+    Experiment("sa-1920", "sa", "SA", 1920, {"attention": {"lookahead": 12}}),
 ]
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """A checkout with a stand-in for train.py, and a LibriSpeech tree; `CELLS` are all there is to do."""
+    """A checkout with a stand-in for train.py, and a LibriSpeech tree; `EXPERIMENTS` are all there is to do."""
     (tmp_path / "hparams").symlink_to(ROOT / "hparams")
     shutil.copy(Path(__file__).with_name("stand_in.py"), tmp_path / "train.py")
     for split in ("train-clean-5", "dev-clean", "test-clean"):
         folder = tmp_path / "LibriSpeech" / split / "1" / "2"
         folder.mkdir(parents=True)
         (folder / "1-2.trans.txt").touch()
-    for module in (runs, reproduce):
+    for module in (planned, reproduce):
         monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(runs, "at_scale", lambda scale: CELLS)
+    monkeypatch.setattr(planned, "at_scale", lambda scale: EXPERIMENTS)
     monkeypatch.setattr(pages, "regenerate", lambda: True)
     monkeypatch.setattr(reproduce, "POLL_SECONDS", 0.02)
     write_configs(tmp_path)
@@ -47,11 +47,11 @@ def here(tmp_path, monkeypatch):
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def write_configs(root, cells=CELLS):
+def write_configs(root):
     """What the stand-in says its configuration is."""
     splits = {"train_splits": ["train-clean-5"], "dev_splits": ["dev-clean"], "test_splits": ["test-clean"]}
     (root / "configs").mkdir(exist_ok=True)
-    for run in runs.plan("cpu", seeds=None):
+    for run in planned.plan("cpu", seeds=None):
         config = experiment.identity(run.config({"data_folder": "elsewhere", **splits}))
         (root / "configs" / f"{run.name}.json").write_text(json.dumps(config))
 
@@ -123,9 +123,9 @@ def test_runs_take_turns_on_the_devices(here):
 
 
 def test_first_seeds_come_first():
-    seeds = [run.seed for run in runs.plan("cpu")]
+    seeds = [run.seed for run in planned.plan("cpu")]
     assert seeds == sorted(seeds) and seeds.count(1) == len(at_scale("cpu"))
-    assert [run.name for run in runs.plan("cpu", only=["aa"], seeds=2)] == [f"aa-cpu-librispeech-seed{n}" for n in (1, 2)]
+    assert [run.name for run in planned.plan("cpu", only=["aa"], seeds=2)] == [f"aa-cpu-librispeech-seed{n}" for n in (1, 2)]
 
 
 def test_killed_at_any_time(here):
@@ -187,9 +187,9 @@ def test_budget(here, capsys):
 
 
 def test_a_failure_is_shown_and_the_others_go_on(here, capsys, monkeypatch):
-    broken = Cell("broken", "aa", "AA", None)
-    needs = Cell("needs", "llsa", "LLSA", 160, {"weights": "broken"})
-    monkeypatch.setattr(runs, "at_scale", lambda scale: [broken, needs, CELLS[0]._replace(seeds=1)])
+    broken = Experiment("broken", "aa", "AA", None)
+    needs = Experiment("needs", "llsa", "LLSA", 160, {"weights": "broken"})
+    monkeypatch.setattr(planned, "at_scale", lambda scale: [broken, needs, EXPERIMENTS[0]._replace(seeds=1)])
     write_configs(here)
     assert main(here) == 1
     out = capsys.readouterr().out
@@ -280,7 +280,7 @@ def test_a_real_training(here, monkeypatch):
             soundfile.write(folder / f"{name}.flac", 0.1 * noise.standard_normal(16000), 16000, subtype="PCM_16")
         (folder / f"{number}-2.trans.txt").write_text("".join(f"{name} A WORD\n" for name in names))
     small = {"dim": 16, "ffn_dim": 16, "num_layers": 2, "num_heads": 2, "finetune": {"epochs": 1, "batch_seconds": 3}}
-    monkeypatch.setattr(runs, "at_scale", lambda scale: [Cell("sa", "sa", "SA", 160, {**small, "lookaheads": [4, 0]})])
+    monkeypatch.setattr(planned, "at_scale", lambda scale: [Experiment("sa", "sa", "SA", 160, {**small, "lookaheads": [4, 0]})])
     assert main(here, "--codec", "PCM, in FLAC") == 0
     result = json.loads(measured(here)["sa-cpu-librispeech-seed1"][0])
     assert result["data"]["splits"] == {"train": ["train-clean-5"], "dev": ["dev-clean"], "test": ["test-clean"]}

@@ -18,7 +18,7 @@ import soundfile
 
 from recipes.LibriSpeech import experiment
 from recipes.LibriSpeech.data import prepare
-from results.comparison import runs
+from results.comparison import planned
 from results.offline import pack, packed_run
 
 ROOT = Path(__file__).parents[3]
@@ -59,7 +59,7 @@ def checkout(tmp_path, monkeypatch):
     shutil.copy(Path(__file__).with_name("stand_in.py"), root / "train.py")
     shutil.copy(ROOT / "setup.py", root)
     splits = {"train_splits": ["train-clean-5"], "dev_splits": ["dev-clean"], "test_splits": ["test-clean"]}
-    run = runs.plan("cpu", ["aa"], 1)[0]
+    run = planned.plan("cpu", ["aa"], 1)[0]
     config = experiment.identity(run.config({"data_folder": "x", "codec": "Opus 24 kbit/s, unpacked to FLAC", **splits}))
     (root / "configs").mkdir()
     (root / "configs" / f"{RUN}.json").write_text(json.dumps(config))

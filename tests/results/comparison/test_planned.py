@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from results.comparison.runs import MEASURED, ROOT, Run
+from recipes.LibriSpeech.summary import Summary
+from results import MEASURED, ROOT
+from results.comparison.planned import PlannedRun
 from results.experiments import at_scale
 
 DATA = ("train_splits", "dev_splits", "codec")
-RUNS = [run for cell in at_scale("cpu") if (run := Run(cell, "cpu", 1)).measured.exists()]
+RUNS = [run for one in at_scale("cpu") if (run := PlannedRun(one, "cpu", 1)).measured.exists()]
 
 
 def test_the_nine_rows_from_before_optimisers_stood_in_yaml_are_there():
@@ -21,13 +23,13 @@ def test_a_measured_row_has_todays_configuration(run):
     """All of it, given the data; another rate or decay counts as another recipe."""
     result = json.loads(run.measured.read_text())
     config, common = result["config"], {"data_folder": "x", **{key: result["config"][key] for key in DATA}}
-    assert run.changed(result, common) == []
+    assert run.changed(Summary(result), common) == []
     if "muon_lr" in config:
         changes = {"muon_lr": 0.1, "weight_decay": 0.2}
-        assert run.changed({**result, "config": {**config, **changes}}, common) == [
+        assert run.changed(Summary({**result, "config": {**config, **changes}}), common) == [
             "weight_decay",
             "opt_class.weight_decay",
             "matrix_opt_class.lr",
             "matrix_opt_class.weight_decay",
         ]
-        assert "matrix_opt_class.class" in run.changed({**result, "config": {**config, "muon_lr": None}}, common)
+        assert "matrix_opt_class.class" in run.changed(Summary({**result, "config": {**config, "muon_lr": None}}), common)
