@@ -29,6 +29,7 @@ setup(
         "alignments": ["praatio>=6.2,<7"],  # TextGrids
         "lm": ["flashlight-text>=0.0.7; python_version < '3.13'"],  # with KenLM inside; no wheels for later Pythons
         "export": ["onnx>=1.20", "onnxscript>=0.7.2"],  # 0.7.1 cannot translate repeat_interleave
+        "tensorboard": ["tensorboard>=2.16"],
         "test": [
             "pytest>=8",
             "ruff>=0.17.6,<0.18",  # another version may format otherwise
@@ -39,6 +40,7 @@ setup(
             "onnxscript>=0.7.2",
             "onnxruntime>=1.22",
             "flashlight-text>=0.0.7; python_version < '3.13'",
+            "tensorboard>=2.16",
         ],
     },
 )

@@ -25,7 +25,7 @@ from recipes.LibriSpeech.data.download import download
 from recipes.LibriSpeech.data.synthetic import embedded_corpus
 from recipes.LibriSpeech.decoding import beam_search
 from recipes.LibriSpeech.decoding.wer import write_utterances
-from recipes.LibriSpeech.training import checkpoint
+from recipes.LibriSpeech.training import checkpoint, logs
 from recipes.LibriSpeech.training.finetune import FinetuneBrain
 from recipes.LibriSpeech.training.pretrain import PretrainBrain, Pretraining
 
@@ -49,6 +49,7 @@ def run(path, run_opts, overrides, command):
     check_device(run_opts, hparams)
     if hparams["lm"] is not None:
         beam_search.check(hparams["lm"])
+    logs.check(hparams)
     if run_opts.debug:  # beside the real run; each one overwrites the last
         hparams["output_folder"] = hparams["output_folder"].with_name(hparams["output_folder"].name + "-debug")
         if stage in ("all", "pretrain"):
@@ -58,6 +59,7 @@ def run(path, run_opts, overrides, command):
     config["data"] = {split: manifest.sha256 for split, manifest in manifests.items()}
     experiment.check_folder(hparams["output_folder"], config)
     experiment.save_config(hparams["output_folder"], config)
+    logs.write_environment(hparams["output_folder"])
     start = hparams["pretrained"] or hparams["weights"]
     if stage in ("all", "pretrain") and hparams["pretrain"]["epochs"] and not start:
         pretrain(hparams, config, run_opts, sets)

@@ -23,7 +23,7 @@ from recipes.LibriSpeech.training import optimization
 
 HPARAMS = Path(__file__).parents[2] / "hparams"
 INCIDENTAL = {"output_folder", "data_folder", "embedded_folder", "stage", "download", "num_workers", "ckpt_interval_minutes"}
-INCIDENTAL |= {"ckpt_interval_steps", "eval_batch_size", "skip_bad", "lm", "lm_folder"}
+INCIDENTAL |= {"ckpt_interval_steps", "eval_batch_size", "skip_bad", "lm", "lm_folder", "tensorboard"}
 """Keys that may change between two starts of one experiment: they do not change what it computes from the same data."""
 EMBEDDED_SPLITS = {"train_splits": ["train-synth"], "dev_splits": ["dev-synth"], "test_splits": ["test-synth"]}
 LIBRISPEECH_SPLITS = {"train_splits": ["train-clean-100"], "dev_splits": ["dev-clean"], "test_splits": ["test-clean"]}
@@ -247,8 +247,9 @@ def save_config(folder, config):
 def clear_folder(folder):
     """Remove what an experiment left in the folder, and nothing else."""
     if (folder / "config.json").exists():
-        for name in ("pretrain", "finetune", "manifests"):
+        for name in ("pretrain", "finetune", "manifests", "tensorboard"):
             shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / "train_log.txt").unlink(missing_ok=True)
         (folder / "config.json").unlink()
 
 

@@ -1,108 +1,83 @@
 """Checkpoints that a kill cannot spoil, and strict loading of a pre-trained encoder."""
 
-import json
+import logging
 import os
 import shutil
-import time
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
-from speechbrain.utils.checkpoints import Checkpointer, mark_as_loader, mark_as_saver, register_checkpoint_hooks
+from speech_attention.model import CTCModel, SpeechEncoder
+from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from recipes.command_line import UserError
 from recipes.LibriSpeech.inference import loading
 
-PARTIAL = "partial-"
+State = dict[str, torch.Tensor]
+"""Parameters and buffers by name."""
+PARTIAL = "partial"
+"""What is not whole yet has a name that begins so."""
 
 
 class AtomicCheckpointer(Checkpointer):
-    """SpeechBrain's checkpointer, which writes the meta file first: a kill leaves a checkpoint that looks whole. This one
-    writes under another name and renames at the end.
+    """SpeechBrain's checkpointer, which writes the meta file first: a kill would leave a checkpoint that looks whole. This one
+    writes into a folder of its own, and moves the checkpoint to its place at the end.
 
-    Arguments: see `speechbrain.utils.checkpoints.Checkpointer`.
+    Arguments
+    ---------
+    checkpoints_dir : str or Path
+    recoverables : dict
+        Name to what is saved and loaded; see `speechbrain.utils.checkpoints.Checkpointer`.
     """
 
-    def __init__(self, checkpoints_dir, recoverables):
+    checkpoints_dir: Path
+
+    def __init__(self, checkpoints_dir: str | Path, recoverables: Mapping[str, Any]):
         super().__init__(checkpoints_dir, recoverables)
         if if_main_process():
             for leftover in self.checkpoints_dir.glob(PARTIAL + "*"):
                 shutil.rmtree(leftover)
 
-    def _new_checkpoint_dirpath(self):
-        path = super()._new_checkpoint_dirpath()
-        return path.with_name(PARTIAL + path.name)
-
-    def save_checkpoint(self, *args, **kwargs):
-        checkpoint = super().save_checkpoint(*args, **kwargs)
-        ddp_barrier()
+    def save_checkpoint(
+        self,
+        meta: Mapping[str, Any] = MappingProxyType({}),
+        end_of_epoch: bool = True,
+        name: str | None = None,
+        verbosity: int = logging.INFO,
+    ) -> Checkpoint | None:
+        """As SpeechBrain's, whose arguments these are. A checkpoint without a name gets that of its time, to a microsecond."""
+        folder, name = self.checkpoints_dir, name or datetime.now().strftime("%Y-%m-%d+%H-%M-%S+%f")
+        self.checkpoints_dir = folder / PARTIAL
+        try:
+            checkpoint = super().save_checkpoint(meta, end_of_epoch, name, verbosity)
+        finally:
+            self.checkpoints_dir = folder
+        ddp_barrier()  # until every process has written its part
         if checkpoint is not None:  # the main process
-            whole = checkpoint.path.with_name(checkpoint.path.name.removeprefix(PARTIAL))
+            whole = folder / checkpoint.path.name
             os.rename(checkpoint.path, whole)
+            (folder / PARTIAL).rmdir()
             paths = {name: whole / path.name for name, path in checkpoint.paramfiles.items()}
             checkpoint = checkpoint._replace(path=whole, paramfiles=paths)
         ddp_barrier()
         return checkpoint
 
 
-class Means:
-    """Running means of named statistics."""
-
-    def __init__(self):
-        self.sums, self.count = {}, 0
-
-    def add(self, stats):
-        self.count += 1
-        for name, value in stats.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-
-    def result(self):
-        return {name: total / self.count for name, total in self.sums.items()}
-
-
-@register_checkpoint_hooks
-class Progress:
-    """What an epoch's log needs, over all restarts: time spent in the stage, means over the epoch so far."""
-
-    def __init__(self):
-        self._go_on({"seconds": 0.0, "cpu_seconds": 0.0})
-        self.means = Means()
-
-    def _go_on(self, before):
-        self.before, self.start = before, self._now()
-
-    @staticmethod
-    def _now():
-        return {"seconds": time.time(), "cpu_seconds": time.process_time()}
-
-    @property
-    def times(self):
-        """Wall clock, and the CPU time of this process, which other work on the machine hardly changes; seconds."""
-        return {name: self.before[name] + now - self.start[name] for name, now in self._now().items()}
-
-    @mark_as_saver
-    def save(self, path):
-        state = {"times": self.times, "sums": self.means.sums, "count": self.means.count}
-        Path(path).write_text(json.dumps(state))
-
-    @mark_as_loader
-    def load(self, path, end_of_epoch):
-        state = json.loads(Path(path).read_text())
-        self._go_on(state["times"])
-        self.means.sums, self.means.count = state["sums"], state["count"]
-
-
-def attention(config):
+def attention(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a configuration says of its attention, for comparison with that of another."""
     return {**config["attention"], "lookaheads": config.get("lookaheads")}
 
 
-def _encoder_state(model):
+def _encoder_state(model: SpeechEncoder) -> State:
     """The part of a model's state that pre-training makes."""
     return {name: t for name, t in model.state_dict().items() if name.startswith(("front_end.", "encoder."))}
 
 
-def save_encoder(path, model, architecture):
+def save_encoder(path: str | Path, model: SpeechEncoder, architecture: Mapping[str, Any]) -> None:
     """Write the front end and the encoder of a `SpeechEncoder`, and what they are.
 
     Arguments
@@ -112,12 +87,12 @@ def save_encoder(path, model, architecture):
     architecture : dict
         Plain description; its `attention` is compared at loading.
     """
-    partial = Path(path).with_name(PARTIAL + Path(path).name)
+    partial = Path(path).with_name(f"{PARTIAL}-{Path(path).name}")
     torch.save({"state": _encoder_state(model), "architecture": architecture}, partial)
     os.replace(partial, path)
 
 
-def load_encoder(path, model, architecture, any_attention=False):
+def load_encoder(path: str | Path, model: SpeechEncoder, architecture: Mapping[str, Any], any_attention: bool = False) -> None:
     """Load what `save_encoder` wrote into `model`. Every parameter must be there, and the attention be the same.
 
     Arguments
@@ -150,7 +125,7 @@ def load_encoder(path, model, architecture, any_attention=False):
     model.load_state_dict({**model.state_dict(), **state})
 
 
-def load_weights(folder, model, architecture, any_attention=False):
+def load_weights(folder: str | Path, model: CTCModel, architecture: Mapping[str, Any], any_attention: bool = False) -> None:
     """Load all weights of a fine-tuned experiment into `model`, the head's too.
 
     Arguments
@@ -172,7 +147,7 @@ def load_weights(folder, model, architecture, any_attention=False):
     model.load_state_dict(state)
 
 
-def _check_fit(what, state, own):
+def _check_fit(what: str, state: State, own: State) -> None:
     """Refuse weights that are not those of this model, by name and shape."""
     wrong = [f"{name} is missing" for name in own.keys() - state.keys()]
     wrong += [f"{name} is not in this model" for name in state.keys() - own.keys()]
@@ -186,7 +161,7 @@ def _check_fit(what, state, own):
         raise UserError(f"{what} does not fit this model: {'; '.join(sorted(wrong)[:3])}{more}")
 
 
-def _check_attention(what, before, here, any_attention):
+def _check_attention(what: str, before: Mapping[str, Any], here: Mapping[str, Any], any_attention: bool) -> None:
     """Refuse weights that were trained with another attention, unless any will do."""
     differ = [key for key in sorted(before.keys() | here.keys()) if before.get(key) != here.get(key)]
     if differ and not any_attention:

@@ -6,31 +6,37 @@ import speechbrain as sb
 from speech_attention.front_end import SAMPLE_RATE
 from speech_attention.recognizer import Recognizer
 from speech_attention.streaming import length_mask
+from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.dataio.dataset import DynamicItemDataset
+from torch import Tensor
 from torch.nn import functional as F
 
 from recipes.LibriSpeech.data.dataset import TOKENS, absolute_lengths
-from recipes.LibriSpeech.decoding.wer import greedy_words, score
+from recipes.LibriSpeech.decoding.wer import Score, Utterance, greedy_words, score
 from recipes.LibriSpeech.inference.sessions import random_hops, stream_words
 from recipes.LibriSpeech.training.brain import StageBrain
+from recipes.LibriSpeech.training.optimization import Groups
 
 
 class FinetuneBrain(StageBrain):
     """CTC on characters, with speed perturbation and SpecAugment. `modules` has `model`, a CTCModel. See `StageBrain`."""
 
-    def parameter_groups(self):
+    def parameter_groups(self) -> Groups:
+        """The CTC head, and the front end and the encoder at `encoder_lr`."""
         model = self.checkpointer.recoverables["model"]  # itself, where `modules` may hold a wrapper
         head = list(model.head.parameters())
         encoder = [*model.front_end.parameters(), *model.encoder.parameters()]
         return [(head, self.settings["lr"]), (encoder, self.settings["encoder_lr"])]
 
-    def run(self):
+    def run(self) -> None:
         """Train; without epochs, evaluate the weights that are there on the validation set, and keep them."""
         super().run()
         if not self.checkpointer.list_checkpoints():
             self.evaluate(self.valid_loader)
             self.checkpointer.save_checkpoint(meta={"WER": round(self.score.wer, 4)})
 
-    def compute_forward(self, batch, stage):
+    def compute_forward(self, batch: PaddedBatch, stage: sb.Stage) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (batch, frames, tokens) and numbers of frames (batch,)."""
         samples, lengths = self.audio(batch)
         if stage != sb.Stage.TRAIN:
             return self.modules.model(samples, lengths)
@@ -38,13 +44,14 @@ class FinetuneBrain(StageBrain):
         lengths = (lengths * perturbed.size(1)) // samples.size(1)
         return self.modules.model(perturbed, lengths, augment=self.augment)
 
-    def augment(self, features):
+    def augment(self, features: Tensor) -> Tensor:
         """SpecAugment on features (batch, time, mels)."""
         for drop in self.hparams.spec_augment:
             features = drop(features)
         return features
 
-    def compute_objectives(self, predictions, batch, stage):
+    def compute_objectives(self, predictions: tuple[Tensor, Tensor], batch: PaddedBatch, stage: sb.Stage) -> Tensor:
+        """The CTC loss for each token, mean over the utterances; in evaluation, words are kept too."""
         log_probs, lengths = predictions
         targets, target_lengths = batch.targets.data, absolute_lengths(batch.targets)
         losses = F.ctc_loss(
@@ -61,11 +68,15 @@ class FinetuneBrain(StageBrain):
             self.references.update(zip(batch.id, (text.split() for text in batch.words)))
         return (losses / target_lengths).mean()
 
-    def on_stage_start(self, stage, epoch=None):
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Nothing has been recognised yet."""
         super().on_stage_start(stage, epoch)
-        self.hypotheses, self.references, self.audio_seconds, self.start = {}, {}, 0.0, time.time()
+        self.hypotheses: dict[str, list[str]] = {}
+        self.references: dict[str, list[str]] = {}
+        self.audio_seconds, self.start = 0.0, time.time()
 
-    def stage_stats(self, stage):
+    def stage_stats(self, stage: sb.Stage) -> dict[str, float]:
+        """In evaluation, with the word error rate."""
         stats = super().stage_stats(stage)
         if stage != sb.Stage.TRAIN:
             self.seconds = time.time() - self.start
@@ -73,7 +84,7 @@ class FinetuneBrain(StageBrain):
             stats["wer"] = self.score.wer
         return stats
 
-    def test(self, data):
+    def test(self, data: DynamicItemDataset) -> tuple[Score, list[Utterance], float, float]:
         """Greedy WER of the checkpoint with the best validation WER.
 
         Returns
@@ -86,7 +97,7 @@ class FinetuneBrain(StageBrain):
         self.evaluate(self.eval_loader(data), min_key="WER")
         return self.score, self.utterances, self.seconds, self.audio_seconds
 
-    def test_streaming(self, data, offline):
+    def test_streaming(self, data: DynamicItemDataset, offline: list[Utterance]) -> tuple[Score, list[Utterance], list[str]]:
         """WER of the same checkpoint, fed in random hops through the streaming system (call it after `test`).
 
         Arguments

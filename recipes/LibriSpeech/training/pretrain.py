@@ -1,6 +1,11 @@
 """Self-supervised pre-training."""
 
-from torch import nn
+from typing import Any
+
+import speechbrain as sb
+from speech_attention.model import SpeechEncoder
+from speechbrain.dataio.batch import PaddedBatch
+from torch import Tensor, nn
 
 from recipes.LibriSpeech.training.brain import StageBrain
 
@@ -14,22 +19,34 @@ class Pretraining(nn.Module):
     objective : BESTRQ or Wav2Vec2
     """
 
-    def __init__(self, model, objective):
+    def __init__(self, model: SpeechEncoder, objective: nn.Module):
         super().__init__()
         self.front_end, self.encoder, self.objective = model.front_end, model.encoder, objective
 
-    def forward(self, samples, lengths, step):
-        """Loss and statistics of a batch."""
+    def forward(self, samples: Tensor, lengths: Tensor, step: int) -> tuple[Tensor, dict[str, float]]:
+        """Loss and statistics of a batch.
+
+        Arguments
+        ---------
+        samples : torch.Tensor
+            Padded audio, (batch, samples).
+        lengths : torch.Tensor
+            Numbers of samples, (batch,).
+        step : int
+            Updates so far.
+        """
         return self.objective(self.front_end, self.encoder, samples, lengths, step)
 
 
 class PretrainBrain(StageBrain):
     """Minimises the objective. `modules` has one entry, `pretraining`. See `StageBrain`."""
 
-    def compute_forward(self, batch, stage):
+    def compute_forward(self, batch: PaddedBatch, stage: sb.Stage) -> tuple[Tensor, dict[str, float]]:
+        """Loss and statistics of a batch."""
         return self.modules.pretraining(*self.audio(batch), self.optimizer_step)
 
-    def compute_objectives(self, predictions, batch, stage):
+    def compute_objectives(self, predictions: Any, batch: PaddedBatch, stage: sb.Stage) -> Tensor:
+        """The loss; the statistics go into the means."""
         loss, stats = predictions
         self.means.add(stats)
         return loss
