@@ -5,6 +5,7 @@ without revisions have groups of one frame and version 0 alone.
 """
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -139,8 +140,16 @@ def reference_convolution(convolution: Any, x: Vectors, frames: dict[Key, int]) 
     return {key: convolution.leave(inputs[key][:half] * (y[key] + convolution.bias)) for key in y}
 
 
-def reference_encoder(encoder: "Encoder", x: Tensor) -> Tensor:
-    """`Encoder.forward` of one utterance x (time, dim), frame by frame.
+def reference_encoder(encoder: "Encoder", x: Tensor, mix: Callable[..., tuple[Vectors, Any]] = reference_attention) -> Tensor:
+    """`Encoder.forward` of one utterance, frame by frame.
+
+    Arguments
+    ---------
+    encoder : Encoder
+    x : torch.Tensor
+        (time, dim).
+    mix : callable
+        The plain loop of the attention, called as `reference_attention` is; that one knows the attentions of this folder.
 
     Returns
     -------
@@ -160,7 +169,7 @@ def reference_encoder(encoder: "Encoder", x: Tensor) -> Tensor:
         if hasattr(block, "enter"):
             h = {key: vector + 0.5 * block.enter(vector) for key, vector in h.items()}
         normed = {key: block.norm(vector) for key, vector in h.items()}
-        y, shared = reference_attention(block.attention, normed, frames, shared)
+        y, shared = mix(block.attention, normed, frames, shared)
         if hasattr(block, "merge"):
             normed = {key: block.norm_convolution(vector) for key, vector in h.items()}
             local = reference_convolution(block.convolution, normed, frames)
