@@ -1,11 +1,12 @@
-"""The experiments of the tables, at any scale: a name, a YAML of hparams/, and what it changes.
+"""All experiments of results/, in one list: a name, a YAML of hparams/, and what it changes.
 
-Look-ahead is stated in time, so that one list serves scales with other frames and depths: every row of a group looks ahead
-by the same time in all, whatever its attention and its number of layers.
+First those of the comparison, at any scale. Their look-ahead is stated in time, so that one list serves scales with other frames
+and depths: every row of a group looks ahead by the same time in all, whatever its attention and its number of layers. Then the
+runs that pages show beside them, what is measured without training, and what is timed.
 """
 
-from pathlib import Path
-from typing import NamedTuple
+import json
+from typing import Any, NamedTuple
 
 from speech_attention.attention import AA, SA, SummaryMixing
 
@@ -14,46 +15,43 @@ from recipes.LibriSpeech import experiment
 LOW_MS, HIGH_MS = 160, 1920  # look-ahead of the papers' LLSA, and of their MAA and SA
 CHUNK = 3  # final frames that share a set of revisions in the LLSA of the tables; `chunk` - 1 + look-ahead are 160 ms
 SCALES = "cpu", "small", "base"
-FIRST_PAGE = "aa", "shared-2", "sa-1920", "llsa-c3", "maa-160", "chunk-mask", "summary-160", "causal"
-"""The experiments whose rows README.md shows, at the first scale that is measured."""
-OTHER_RUNS = ("llsa-chunk3-mini-librispeech-seed1",)
-OTHER_RUNS += tuple(f"{name}-mini-embedded-seed1" for name in ("aa", "sa", "maa", "llsa", "shared-attention", "summary-mixing"))
-"""Runs beside those of the comparison: their table names each one, measured or not."""
-DELAYS = (*OTHER_RUNS, "llsa-chunk3-mini-librispeech-seed1-train-clean-100")
-"""The runs of the table of delays, measured or not."""
-FIRST_COMMAND = "llsa-mini-embedded-seed1"
-"""The run that README.md's first command makes."""
 
 
 class Experiment(NamedTuple):
-    """One experiment, trained once for each seed.
+    """A YAML of hparams/ and what is changed in it.
 
     Arguments
     ---------
     name : str
-        Its `name`; the folder of a run is `<name>-<scale>-<data>-seed<seed>`.
+        Of what is trained, its `name`; the folder of a run is `<name>-<scale>-<data>-seed<seed>`. Else how tables call it.
     yaml : str
         Stem of a file in hparams/.
     title : str
-        The attention in words; its look-ahead in frames where layers have their own.
+        In the comparison: the attention in words; its look-ahead in frames where layers have their own.
     lookahead_ms : int or None
-        Look-ahead of the whole stack; None: the utterance.
+        In the comparison: look-ahead of the whole stack; None: the utterance.
     changes : dict
-        Keys of the YAML, as on the command line.
+        Keys of the YAML and their values; a str is taken as YAML.
     seeds : int
-        How many seeds its row should have.
+        In the comparison: how many seeds its row should have.
     """
 
     name: str
     yaml: str
-    title: str
-    lookahead_ms: int | None
+    title: str = ""
+    lookahead_ms: int | None = None
     changes: dict = {}
     seeds: int = 1
 
+    def load(self, **more: Any) -> tuple[dict, dict]:
+        """Its objects and its configuration, with `more` changed, see `recipes.LibriSpeech.experiment.load`."""
+        changes = {**self.changes, **more}
+        text = "\n".join(f"{key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in changes.items())
+        return experiment.load(experiment.HPARAMS / f"{self.yaml}.yaml", text)
 
-def cells(num_layers, frame_ms, pretrain=True):
-    """All experiments, the ones that matter most first.
+
+def of_comparison(num_layers: int, frame_ms: int, pretrain: bool = True) -> list[Experiment]:
+    """The experiments of the comparison, the ones that matter most first.
 
     Arguments
     ---------
@@ -68,7 +66,7 @@ def cells(num_layers, frame_ms, pretrain=True):
 
     Example
     -------
-    >>> {cell.name: cell.changes for cell in cells(12, 20)}["llsa-c3"]
+    >>> {one.name: one.changes for one in of_comparison(12, 20)}["llsa-c3"]
     {'attention': {'chunk': 3, 'lookahead': 6}}
     """
     low = LOW_MS // frame_ms  # frames
@@ -111,22 +109,61 @@ def cells(num_layers, frame_ms, pretrain=True):
     ]
     suffix, words, epochs = ("scratch", "not pre-trained", 0) if pretrain else ("pretrained", "pre-trained", 1)
     other_start = [
-        cell._replace(
-            name=f"{cell.name}-{suffix}",
-            title=f"{cell.title}, {words}",
-            changes={**cell.changes, "pretrain": {"epochs": epochs}},
+        one._replace(
+            name=f"{one.name}-{suffix}",
+            title=f"{one.title}, {words}",
+            changes={**one.changes, "pretrain": {"epochs": epochs}},
             seeds=1,
         )
-        for cell in main
-        if cell.name in ("aa", "sa-1920", f"llsa-c{CHUNK}")
+        for one in main
+        if one.name in ("aa", "sa-1920", f"llsa-c{CHUNK}")
     ]
     return main + other_start
 
 
-def at_scale(scale):
-    """The experiments of a scale of `SCALES`."""
-    hparams, _ = experiment.load(Path(__file__).parents[1] / "hparams" / "aa.yaml", f"scale: {scale}")
-    return cells(hparams["num_layers"], round(hparams["model"].frame_ms), bool(hparams["pretrain"]["epochs"]))
+def at_scale(scale: str) -> list[Experiment]:
+    """The experiments of the comparison at a scale of `SCALES`."""
+    hparams, _ = Experiment("aa", "aa").load(scale=scale)
+    return of_comparison(hparams["num_layers"], round(hparams["model"].frame_ms), bool(hparams["pretrain"]["epochs"]))
+
+
+FIRST_PAGE = "aa", "shared-2", "sa-1920", "llsa-c3", "maa-160", "chunk-mask", "summary-160", "causal"
+"""The experiments whose rows README.md shows, at the first scale that is measured."""
+OTHER_RUNS = ("llsa-chunk3-mini-librispeech-seed1",)
+OTHER_RUNS += tuple(f"{name}-mini-embedded-seed1" for name in ("aa", "sa", "maa", "llsa", "shared-attention", "summary-mixing"))
+"""Runs beside those of the comparison: their table names each one, measured or not."""
+DELAYS = (*OTHER_RUNS, "llsa-chunk3-mini-librispeech-seed1-train-clean-100")
+"""The runs of the table of delays, measured or not."""
+FIRST_COMMAND = "llsa-mini-embedded-seed1"
+"""The run that README.md's first command makes."""
+
+
+def _by_name(*experiments):
+    return {one.name: one for one in experiments}
+
+
+def _chunk(frames):
+    """A chunk of LLSA with as much less look-ahead, so that the worst case stays as it is."""
+    return {"attention": f"{{chunk: {frames}, lookahead: !ref <lookahead> - {frames - 1}}}"}
+
+
+_MA_ET_AL = Experiment("AA", "aa"), Experiment("MAA", "maa"), Experiment("SA", "sa"), Experiment("LLSA", "llsa")
+
+AGAINST_DEPTH = _by_name(
+    *_MA_ET_AL,
+    Experiment("LLSA, chunk 3, look-ahead 6", "llsa", changes=_chunk(3)),
+    Experiment("LLSA, chunk 9, look-ahead 0", "llsa", changes=_chunk(9)),
+)
+"""What results/latency/depth.py measures, in layers with a look-ahead of 8."""
+
+AT_PAPER_SIZE = _by_name(
+    *_MA_ET_AL,
+    Experiment("LLSA, chunk 3", "llsa", changes=_chunk(3)),
+    Experiment("LLSA, chunk 5", "llsa", changes=_chunk(5)),
+    Experiment("SummaryMixing (Conformer)", "summary_mixing"),
+    Experiment("shared maps", "shared_attention"),
+)
+"""What results/speed/paper_size.py times."""
 
 
 class Variant(NamedTuple):
@@ -187,15 +224,3 @@ LENGTHS = {  # at which each group is timed, in frames of 40 ms: from 5 s on
     "model": (125, 250, 500, 1000, 2000),
 }
 QUADRATIC = ("AA relative", "AA relative, plain", "AA follower, map")  # modules that hold T x T tensors: not at all lengths
-
-AT_PAPER_SIZE = {
-    "AA": ("aa", None),
-    "MAA": ("maa", None),
-    "SA": ("sa", None),
-    "LLSA": ("llsa", None),
-    "LLSA, chunk 3": ("llsa", 3),
-    "LLSA, chunk 5": ("llsa", 5),
-    "SummaryMixing (Conformer)": ("summary_mixing", None),
-    "shared maps": ("shared_attention", None),
-}
-"""What results/speed/paper_size.py times: a YAML of hparams/, and a chunk that takes the place of as much look-ahead, or None."""

@@ -13,25 +13,18 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from recipes import files, machine
-from recipes.LibriSpeech import experiment
 from results.common.figures import GREY, INK, PALE, PAPER, WIDTH, colour, for_text, plain, save
+from results.experiments import AGAINST_DEPTH
 
 ROOT = Path(__file__).parents[2]
 DEPTHS = range(1, 17)
-ATTENTIONS = {
-    "AA": ("aa", ""),
-    "MAA": ("maa", ""),
-    "SA": ("sa", ""),
-    "LLSA": ("llsa", ""),
-    "LLSA, chunk 3, look-ahead 6": ("llsa", "attention: {chunk: 3, lookahead: 6}\n"),
-    "LLSA, chunk 9, look-ahead 0": ("llsa", "attention: {chunk: 9, lookahead: 0}\n"),
+NARROW = {
+    "scale": "base",
+    "dim": 16,
+    "ffn_dim": 16,
+    "num_heads": 2,
+    "front_end": "!new:speech_attention.front_end.WaveformFrontEnd {dim: 16, channels: 4}",
 }
-NARROW = """scale: base
-dim: 16
-ffn_dim: 16
-num_heads: 2
-front_end: !new:speech_attention.front_end.WaveformFrontEnd {dim: 16, channels: 4}
-"""
 
 
 def measure():
@@ -44,11 +37,8 @@ def measure():
         the whole utterance. `environment` is what they were measured on.
     """
     lookahead = {}
-    for name, (file, changes) in ATTENTIONS.items():
-        latencies = []
-        for depth in DEPTHS:
-            hparams, _ = experiment.load(ROOT / "hparams" / f"{file}.yaml", f"{NARROW}num_layers: {depth}\n{changes}")
-            latencies.append(hparams["model"].latency())
+    for name, one in AGAINST_DEPTH.items():
+        latencies = [one.load(**NARROW, num_layers=depth)[0]["model"].latency() for depth in DEPTHS]
         lookahead[name] = {
             "declared": [latency["attention_ms"] for latency in latencies],
             "measured": [  # beyond the frame itself

@@ -11,7 +11,6 @@ one process and take turns, every round in another order; only times of the same
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -28,7 +27,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from recipes.command_line import Parser, UserError, exit_code
-from recipes.LibriSpeech import experiment
 from recipes.LibriSpeech.data.dataset import TOKENS, encode
 from recipes.LibriSpeech.training.finetune import FinetuneBrain
 from recipes.LibriSpeech.training.pretrain import PretrainBrain, Pretraining
@@ -46,17 +44,6 @@ STREAMED = 1.92  # seconds of a stream in each round: whole packets of all lengt
 TEXT = "WHAT IS SAID DOES NOT MATTER HERE "
 
 
-def load_variant(name, scale, **changes):
-    """The objects of an experiment, see `experiment.load`. A chunk leaves its worst case of look-ahead as it is."""
-    yaml, chunk = AT_PAPER_SIZE[name]
-    path, changes = ROOT / "hparams" / f"{yaml}.yaml", {"scale": scale, **changes}
-    hparams, config = experiment.load(path, json.dumps(changes))
-    if chunk is None:
-        return hparams
-    attention = {"chunk": chunk, "lookahead": config["lookahead"] + 1 - chunk}
-    return experiment.load(path, json.dumps({**changes, "attention": attention}))[0]
-
-
 def make_batch(seconds):
     """Noise and characters, in utterances of about `UTTERANCE` seconds."""
     count = max(1, round(seconds / UTTERANCE))
@@ -68,7 +55,7 @@ def make_batch(seconds):
 
 def make_brain(stage, name, utterances, options, folder):
     """The Brain of a stage, as train.py has it after the first line of `fit`."""
-    hparams = load_variant(name, options.scale, precision=options.precision, speed_perturb={"speeds": [100]})
+    hparams = AT_PAPER_SIZE[name].load(scale=options.scale, precision=options.precision, speed_perturb={"speeds": [100]})
     hparams["output_folder"], model = folder / name, hparams["model"]
     if stage == "pretrain":
         modules = {"pretraining": Pretraining(model, hparams["objective"](front_end=model.front_end, dim=hparams["dim"]))}
@@ -140,7 +127,7 @@ def measure_streams(_, options):
     """Declared look-ahead, state, and real-time factors, one cell for each attention."""
     samples, cells, subjects = 0.1 * torch.randn(int(STREAMED * SAMPLE_RATE), generator=torch.Generator().manual_seed(0)), [], []
     for name in AT_PAPER_SIZE:
-        model = load_variant(name, options.scale)["model"].to(options.device).eval()
+        model = AT_PAPER_SIZE[name].load(scale=options.scale)[0]["model"].to(options.device).eval()
         frame_ms, budget = model.frame_ms, model.budget()
         cell = {"group": "stream", "variant": name, "frame_ms": frame_ms, "lookahead_ms": None, "total_ms": None}
         cells.append({**cell, "state_bytes": None, "rtf": {}})

@@ -11,7 +11,7 @@ def test_llsa_is_flat_and_the_others_rise():
     results = json.loads(FILE.read_text())
     lookahead = results["lookahead_ms"]
     assert results["layers"] == list(range(1, 17))
-    assert lookahead.keys() == depth.ATTENTIONS.keys()
+    assert lookahead.keys() == depth.AGAINST_DEPTH.keys()
     for name, points in lookahead.items():
         each = {"AA": [None] * 16, "MAA": range(160, 2561, 160), "SA": range(160, 2561, 160)}
         assert points["declared"] == points["measured"] == list(each.get(name, [160] * 16))
