@@ -208,21 +208,20 @@ def ratio_rows(results, group):
     -------
     list of dict
     """
-    cells = find(results)
-    rows = []
+    cells, rows = find(results), []
     for claim in CLAIMS:
         for other in AGAINST:
             row = {group: f"{WORDS[claim.what]}, {claim.variant} over {other}", "claimed": f"{claim.limit:.2f}"}
             found = claimed(cells, claim, group, other)
             for frames in lengths_of(cells, group):
-                value = found.get(frames, np.nan)
-                row[seconds(frames)] = f"**{value:.3f}**" if value <= claim.limit else f"{value:.3f}"
-            rows.append(row)
+                bold = "**" if found.get(frames, np.inf) <= claim.limit else ""
+                row[seconds(frames)] = f"{bold}{found[frames]:.3f}{bold}" if frames in found else None
+            rows.append({**row, "reached": reached(found, claim.limit) if found else "missing"})
     return rows
 
 
-def verdicts(results):
-    """The bounds, then the papers' claims, a line for each.
+def bounds(results):
+    """The bounds, a line for each.
 
     Returns
     -------
@@ -241,18 +240,12 @@ def verdicts(results):
             verdict, hold = f"{in_words(three, 2)}, {'holds' if holds else 'does not hold'}", hold and holds
         words = f"{bound.variant} at {bound.frames} frames over {bound.other} at {bound.other_frames}"
         lines.append(f"bound: {bound.group}, {WORDS[bound.what]}: {words}: at most {bound.limit:.2f}; here {verdict}")
-    for claim in CLAIMS:
-        for group in CLAIMED_OF:
-            for other in AGAINST:
-                found = claimed(cells, claim, group, other)
-                ratios = ", ".join(f"{value:.3f} at {seconds(frames)}" for frames, value in found.items())
-                here = f"{ratios}; reached {reached(found, claim.limit)}" if found else "not measured"
-                what = f"{group}, {WORDS[claim.what]} of {claim.variant} over {other}"
-                lines.append(f"claimed {claim.words} ({claim.limit:.2f}) by {claim.paper}; here {what}: {here}")
     return lines, hold
 
 
 def text(results):
     """All of it for the terminal, and whether no bound is broken."""
-    lines, hold = verdicts(results)
-    return "\n".join([*(table(rows) + "\n" for rows in all_ratios(results)), *lines]), hold
+    claims = [f"claimed: {claim.words}, by {claim.paper} ({WORDS[claim.what]} of {claim.variant})" for claim in CLAIMS]
+    lines, hold = bounds(results)
+    tables = [*all_ratios(results), *(ratio_rows(results, group) for group in CLAIMED_OF)]
+    return "\n\n".join([*map(table, tables), "\n".join(claims), "\n".join(lines)]), hold

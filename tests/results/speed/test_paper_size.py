@@ -72,12 +72,6 @@ def test_operations_of_a_training_step_are_those_of_its_products(run):
     assert 1e9 * cell["gflop"] == pytest.approx(2 * 3 * (blocks + front_end + dim * 29 * frames), rel=0.02)
 
 
-def test_all_take_turns():
-    calls = []
-    timing.take_turns(["a", "b", "c"], 3, "", calls.append)
-    assert "".join(calls) == "abcbcacab"
-
-
 def planted():
     step = {"group": "finetune", "parameters": 1, "epochs": 2, "batch_seconds": 40, "gflop": 20, "held_mib": 3072}
     step |= {"peak_mib": 1024, "step_ms": [100, 100, 200]}

@@ -192,19 +192,20 @@ def test_bounds_from_planted_numbers(run):
 def test_claims_from_planted_numbers():
     values = {("model", "SummaryMixing", frames): (10, 7.2, 5.1) for frames in (1000, 2000)}
     values |= {("model", "AA relative, plain", frames): (19.7, 10, 10.3) for frames in (500, 2000)}
-    lines, _ = report.verdicts(planted(values))
+    results = planted(values)
 
-    def verdict(*words):
-        (line,) = [line for line in lines if all(word in line for word in words)]
-        return line.rpartition("; ")[2]
+    def verdict(group, what, other):
+        (row,) = [row for row in report.ratio_rows(results, group) if row[group] == f"{what} over {other}"]
+        return row["reached"]
 
-    half, faster = ("half the memory", "here model"), ("1.96x", "here model")
-    assert verdict("27 %", "here model", f"over {BASELINE}:") == "reached from 40 s on"
-    assert verdict("27 %", "here encoder", f"over {BASELINE}:") == "reached nowhere"
-    assert verdict(*half, f"over {BASELINE}:") == "reached nowhere"
-    assert verdict(*half, "over AA relative, plain") == "reached at 80 s"
-    assert verdict(*faster, "over AA relative, plain") == "reached at 20 s, 80 s"
-    assert verdict(*faster, f"over {BASELINE}:") == "reached nowhere"
+    faster = "forward, AA relative by 4, map"
+    assert verdict("model", "forward + backward, SummaryMixing", BASELINE) == "from 40 s on"
+    assert verdict("encoder", "forward + backward, SummaryMixing", BASELINE) == "nowhere"
+    assert verdict("model", "peak memory, SummaryMixing", BASELINE) == "nowhere"
+    assert verdict("model", "peak memory, SummaryMixing", "AA relative, plain") == "at 80 s"
+    assert verdict("model", faster, "AA relative, plain") == "at 20 s, 80 s"
+    assert verdict("model", faster, BASELINE) == "nowhere"
+    assert {row["reached"] for row in report.ratio_rows({"cells": []}, "model")} == {"missing"}
 
 
 def test_each_claim_has_one_row_from_planted_numbers(tmp_path):
