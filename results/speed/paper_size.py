@@ -55,7 +55,7 @@ def make_batch(seconds):
 
 def make_brain(stage, name, utterances, options, folder):
     """The Brain of a stage, as train.py has it after the first line of `fit`."""
-    hparams = AT_PAPER_SIZE[name].load(scale=options.scale, precision=options.precision, speed_perturb={"speeds": [100]})
+    hparams = AT_PAPER_SIZE[name].load(scale=options.scale, precision=options.precision, speed_perturb={"speeds": [100]})[0]
     hparams["output_folder"], model = folder / name, hparams["model"]
     if stage == "pretrain":
         modules = {"pretraining": Pretraining(model, hparams["objective"](front_end=model.front_end, dim=hparams["dim"]))}
