@@ -11,16 +11,20 @@ is tested on.
 
 import gzip
 import hashlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from speechbrain.dataio.dataset import DynamicItemDataset
 from tqdm import tqdm
 
 from recipes.command_line import UserError
 from recipes.files import write_bytes
 from recipes.LibriSpeech.data.dataset import TOKENS, spread
 from recipes.LibriSpeech.decoding import ngram
-from recipes.LibriSpeech.decoding.wer import score, write_utterances
+from recipes.LibriSpeech.decoding.wer import Utterance, Words, score, write_utterances
+from recipes.LibriSpeech.training.finetune import FinetuneBrain
 
 ORDER = 4
 BEAM, BEAM_TOKENS, BEAM_THRESHOLD = 200, 10, 20.0
@@ -31,7 +35,9 @@ DEV_UTTERANCES = 200
 """That the weights are chosen on, at most."""
 
 
-def test(brain, path, cache, sets, folder):
+def test(
+    brain: FinetuneBrain, path: str | Path, cache: str | Path, sets: Mapping[str, Any], folder: Path
+) -> tuple[dict[str, dict], dict[str, Any], dict[str, list[Utterance]]]:
     """Word error rates of a test with a language model. Call it after `brain.test`, whose checkpoint it uses.
 
     Arguments
@@ -72,7 +78,7 @@ def test(brain, path, cache, sets, folder):
     return scores, description, utterances
 
 
-def check(path):
+def check(path: str | Path) -> None:
     """Refuse a language model that cannot be used, as far as a glance shows it: no such file, nothing to search with."""
     if not Path(str(path)).is_file():
         raise UserError(f"lm={path} is not a file: give a text or an ARPA file, plain or gzipped")
@@ -82,7 +88,9 @@ def check(path):
         raise UserError("a language model needs flashlight-text: pip install -e '.[lm]' (Python 3.10 to 3.12)") from error
 
 
-def find_arpa(path, cache, leave_out=frozenset(), order=ORDER):
+def find_arpa(
+    path: str | Path, cache: str | Path, leave_out: Collection[str] = frozenset(), order: int = ORDER
+) -> tuple[Path, dict[str, Any]]:
     """The ARPA file of a language model: `path` itself, or one estimated from it unless that is done.
 
     Arguments
@@ -109,7 +117,7 @@ def find_arpa(path, cache, leave_out=frozenset(), order=ORDER):
     with open(path, "rb") as file:
         while block := file.read(2**20):
             digest.update(block)
-    description = {"file": path.name, "sha256": digest.hexdigest()}
+    description: dict[str, Any] = {"file": path.name, "sha256": digest.hexdigest()}
     if not is_arpa(path):
         words, stream, left_out = ngram.read_text(path, leave_out)
         marks = 2 * int((stream == ngram.BEGIN).sum())
@@ -124,13 +132,13 @@ def find_arpa(path, cache, leave_out=frozenset(), order=ORDER):
     return path, {**description, "order": len(counts), "ngrams": counts}
 
 
-def is_arpa(path):
+def is_arpa(path: str | Path) -> bool:
     """Whether the first line that is not empty is that of an ARPA file."""
     with ngram.open_text(path) as lines:
         return next((line.strip() for line in lines if line.strip()), "") == "\\data\\"
 
 
-def read_head(path):
+def read_head(path: str | Path) -> tuple[list[int], list[str]]:
     """How many n-grams of each order an ARPA file has, and its words without the marks."""
     counts, words = [], []
     with ngram.open_text(path) as lines:
@@ -158,7 +166,7 @@ class BeamSearch:
         An ARPA file, plain or gzipped.
     """
 
-    def __init__(self, arpa):
+    def __init__(self, arpa: str | Path):
         from flashlight.lib.text.decoder.kenlm import KenLM
         from flashlight.lib.text.dictionary import Dictionary
 
@@ -173,7 +181,9 @@ class BeamSearch:
         except RuntimeError as error:
             raise UserError(f"{arpa} is not an ARPA file that KenLM reads: {str(error).splitlines()[-1]}") from error
 
-    def decode(self, log_probs, weight, word_score, description=None):
+    def decode(
+        self, log_probs: Mapping[str, torch.Tensor], weight: float, word_score: float, description: str | None = None
+    ) -> dict[str, list[str]]:
         """The best words of each utterance.
 
         Arguments
@@ -200,17 +210,20 @@ class BeamSearch:
         decoder = CTCDecoder(1, self.spellings, self.words, self.tokens, self.lm, options, blank, space, "<unk>")
         last = torch.full((1, len(TOKENS)), -1e4)  # a space, which ends the last word
         last[0, 1] = 0.0
-        found = {}
+        found: dict[str, list[str]] = {}
         for name, frames in tqdm(log_probs.items(), desc=description, disable=None if description else True, leave=False):
             best = decoder(torch.cat([frames, last])[None])[0]
             found[name] = [word.upper() for word in best[0].words] if best else []
         return found
 
 
-def log_probs(brain, data, description):
+def log_probs(
+    brain: FinetuneBrain, data: DynamicItemDataset, description: str
+) -> tuple[dict[str, torch.Tensor], dict[str, list[str]]]:
     """What the model hears in a set: log-probabilities (frames, tokens) on the CPU, and words, of each utterance by its id."""
     model = brain.checkpointer.recoverables["model"]  # itself: only the main process is here
-    heard, references = {}, {}
+    heard: dict[str, torch.Tensor] = {}
+    references: dict[str, list[str]] = {}
     for batch in tqdm(brain.eval_loader(data), desc=f"{description} log-probabilities", disable=None, leave=False):
         samples, lengths = brain.audio(batch)
         with torch.inference_mode(), brain.evaluation_ctx:
@@ -220,7 +233,7 @@ def log_probs(brain, data, description):
     return heard, references
 
 
-def choose_weights(search, log_probs, references):
+def choose_weights(search: BeamSearch, log_probs: Mapping[str, torch.Tensor], references: Words) -> tuple[float, float, float]:
     """The weights with the lowest word error rate on a set: from `START` to the best neighbour, until none is better.
 
     Arguments
@@ -234,14 +247,16 @@ def choose_weights(search, log_probs, references):
     weight, word_score, wer : float
         Of equally good pairs the one that was tried first.
     """
-    found, best = {}, None
+    found: dict[tuple[float, float], float] = {}
+    best, before = START, None
     with tqdm(desc="weights of the language model", unit=" pairs", disable=None, leave=False) as bar:
-        while best is None or best != min(found, key=found.get):
-            best = min(found, key=found.get, default=START)
+        while best != before:
+            before = best
             for a, b in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1)):
                 pair = best[0] + a * STEPS[0], best[1] + b * STEPS[1]
                 if pair[0] >= 0 and pair not in found:
                     words = search.decode(log_probs, *pair)
                     found[pair] = score(references, words, resamples=1)[0].wer
                     bar.update()
+            best = min(found, key=found.__getitem__)
     return *best, found[best]

@@ -1,13 +1,16 @@
-"""Two systems on the same utterances: the paired bootstrap of Bisani and Ney (ICASSP 2004), over speakers.
+"""The bootstrap of Bisani and Ney (ICASSP 2004): how well a test set determines an error rate, or a difference of two.
 
-What both get wrong in a hard utterance cancels in the difference, so that it is known better than either error rate.
-Utterances of one speaker are alike, therefore speakers are drawn, each with all of its utterances; with every utterance a
-unit of its own it is the bootstrap of the paper.
+Utterances are drawn with replacement, as many as there are, and their word errors counted; over many such draws the error rate
+spreads as it would over other test sets. Where two systems heard the same utterances, what both get wrong in a hard one cancels
+in the difference, which is therefore known better than either error rate. Utterances of one speaker are alike: a draw can also
+be one of speakers, each with all of its utterances.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 RESAMPLES = 10000
 BOUNDS = [0.025, 0.975]  # of a 95 % interval
@@ -30,12 +33,12 @@ class Difference(NamedTuple):
     improves: float
 
     @property
-    def significant(self):
+    def significant(self) -> bool:
         """Whether the interval leaves out 0."""
         return self.low > 0 or self.high < 0
 
 
-def resample(counts, units, seed=0, resamples=RESAMPLES):
+def resample(counts: np.ndarray, units: Sequence[Any], seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:
     """Sums of counts when units are drawn with replacement, as many as there are.
 
     Arguments
@@ -63,14 +66,35 @@ def resample(counts, units, seed=0, resamples=RESAMPLES):
     return np.stack(totals, axis=1)
 
 
-def interval(errors, words, units, **options):
-    """The 95 % interval of a word error rate in percent, see `resample`."""
-    errors, words = resample(np.stack([errors, words]), units, **options)
-    low, high = np.quantile(100 * errors / words, BOUNDS)
+def interval(errors: ArrayLike, words: ArrayLike, units: Sequence[Any], **options: int) -> tuple[float, float]:
+    """The 95 % interval of a word error rate.
+
+    Arguments
+    ---------
+    errors, words : array of float
+        Word errors and reference words of each utterance, (utterances,).
+    units : sequence
+        What is drawn, (utterances,): `range(utterances)` for the utterances themselves.
+    **options
+        `seed` and `resamples`, see `resample`.
+
+    Returns
+    -------
+    low, high : float
+        Percent.
+
+    Example
+    -------
+    >>> interval([1, 1, 1], [4, 4, 4], range(3), resamples=100)
+    (25.0, 25.0)
+    """
+    made, said = resample(np.stack([errors, words]), units, **options)
+    some = said > 0  # a draw of empty references only has no word error rate
+    low, high = np.quantile(100 * made[some] / said[some], BOUNDS)
     return float(low), float(high)
 
 
-def paired(errors, others, words, units, **options):
+def paired(errors: ArrayLike, others: ArrayLike, words: ArrayLike, units: Sequence[Any], **options: int) -> Difference:
     """Compare two systems on the same utterances.
 
     Arguments

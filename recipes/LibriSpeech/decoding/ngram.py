@@ -16,7 +16,10 @@ import gzip
 import hashlib
 import re
 import zlib
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -45,31 +48,32 @@ class Order:
         Its last word, (ngrams,).
     count : numpy.ndarray
         How often it occurs, (ngrams,).
-    probability, backoff : numpy.ndarray or None
-        p(word | prefix), and g of the n-gram as a history, (ngrams,).
+    probability, backoff : numpy.ndarray
+        p(word | prefix), and g of the n-gram as a history, (ngrams,); `estimate` makes them.
     """
 
     prefix: np.ndarray
     suffix: np.ndarray
     word: np.ndarray
     count: np.ndarray
-    probability: np.ndarray | None = None
-    backoff: np.ndarray | None = None
+    probability: np.ndarray = field(init=False)
+    backoff: np.ndarray = field(init=False)
 
 
 @contextlib.contextmanager
-def open_text(path):
+def open_text(path: str | Path) -> Iterator[TextIO]:
     """The lines of a text file, plain or gzipped; damage is a `UserError`."""
     try:
         with open(path, "rb") as file:
             zipped = file.read(2) == b"\x1f\x8b"
-        with gzip.open(path, "rt", encoding="utf-8") if zipped else open(path, encoding="utf-8") as lines:
+        opener = gzip.open if zipped else open
+        with opener(path, "rt", encoding="utf-8") as lines:
             yield lines
     except (UnicodeDecodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path} is no text, or damaged: {error}") from error
 
 
-def read_text(path, leave_out=frozenset()):
+def read_text(path: str | Path, leave_out: Collection[str] = frozenset()) -> tuple[list[str], np.ndarray, int]:
     """The words of a text, one sentence a line, in capitals; LibriSpeech's utterance ids are not words.
 
     Arguments
@@ -105,14 +109,14 @@ def read_text(path, leave_out=frozenset()):
     return list(numbers), np.array(stream, dtype=np.int64), left_out
 
 
-def fingerprint(words, stream, order):
+def fingerprint(words: Sequence[str], stream: np.ndarray, order: int) -> str:
     """Hash of everything that an estimated n-gram depends on: 16 hexadecimal digits."""
     digest = hashlib.sha256(f"{order} {' '.join(words)}".encode())
     digest.update(stream.tobytes())
     return digest.hexdigest()[:16]
 
 
-def count(words, stream, order):
+def count(words: Sequence[str], stream: np.ndarray, order: int) -> list[Order]:
     """The n-grams of each order up to `order`, or to that of the longest sentence with its marks.
 
     Arguments
@@ -143,7 +147,7 @@ def count(words, stream, order):
     return orders
 
 
-def discounts(adjusted):
+def discounts(adjusted: np.ndarray) -> np.ndarray:
     """D of 0, 1, 2, and 3 or more, for the adjusted counts of one order."""
     ones, twos, threes, fours = (int((adjusted == n).sum()) for n in (1, 2, 3, 4))
     if not (ones and twos and threes and fours):
@@ -153,7 +157,7 @@ def discounts(adjusted):
     return found if all(0 <= d <= n for n, d in enumerate(found)) else np.array(FALLBACK)
 
 
-def estimate(orders):
+def estimate(orders: Sequence[Order]) -> None:
     """Fill in the probabilities and back-off weights of counted n-grams, in place."""
     first = orders[0]
     begins = first.word == BEGIN
@@ -176,7 +180,7 @@ def estimate(orders):
             orders[n - 1].backoff = backoff
 
 
-def arpa(words, orders):
+def arpa(words: Sequence[str], orders: Sequence[Order]) -> str:
     """Estimated n-grams as an ARPA file.
 
     Arguments
@@ -198,7 +202,8 @@ def arpa(words, orders):
     >>> [line.split("\\t") for line in arpa(words, orders).splitlines()[5:7]]
     [['-0.7781513', '<unk>', '0'], ['-99', '<s>', '-0.30103']]
     """
-    lines, before = ["\\data\\", *(f"ngram {n}={len(this.word)}" for n, this in enumerate(orders, 1))], None
+    lines = ["\\data\\", *(f"ngram {n}={len(this.word)}" for n, this in enumerate(orders, 1))]
+    before: list[str] = []
     for n, this in enumerate(tqdm(orders, desc="writing the n-gram", unit=" orders", disable=None, leave=False), 1):
         last = [words[number] for number in this.word.tolist()]
         text = [f"{before[prefix]} {word}" for prefix, word in zip(this.prefix.tolist(), last)] if n > 1 else last

@@ -3,7 +3,9 @@
 A word error rate is counted twice, by SpeechBrain and by jiwer, and comes with a bootstrap confidence interval.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import jiwer
 import numpy as np
@@ -13,6 +15,10 @@ from speechbrain.utils.metric_stats import ErrorRateStats
 
 from recipes.command_line import UserError
 from recipes.files import write_text
+from recipes.LibriSpeech.decoding import bootstrap
+
+Words = Mapping[str, Sequence[str]]
+"""From utterance id to its words."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class Utterance:
     deletions: int
 
     @property
-    def errors(self):
+    def errors(self) -> int:
         """Number of word errors."""
         return self.substitutions + self.insertions + self.deletions
 
@@ -46,12 +52,12 @@ class Score:
     words: int
     utterances: int
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, float]:
         """The fields as plain numbers for JSON, percentages to three decimals."""
         return {name: round(value, 3) for name, value in asdict(self).items()}
 
 
-def greedy_words(log_probs, lengths, tokens, blank=0):
+def greedy_words(log_probs: torch.Tensor, lengths: torch.Tensor, tokens: Sequence[str], blank: int = 0) -> list[list[str]]:
     """Decodes CTC outputs greedily: the best token of each frame, repetitions merged, blanks removed, cut into words.
 
     Arguments
@@ -83,7 +89,9 @@ def greedy_words(log_probs, lengths, tokens, blank=0):
     return ["".join(tokens[index] for index in indices).split() for indices in decoded]
 
 
-def score(references, hypotheses, seed=0, resamples=10000):
+def score(
+    references: Words, hypotheses: Words, seed: int = 0, resamples: int = bootstrap.RESAMPLES
+) -> tuple[Score, list[Utterance]]:
     """Counts word errors and gives the word error rate with its 95 % bootstrap interval.
 
     An utterance with an empty reference adds its hypothesised words as insertions. SpeechBrain and jiwer must find the
@@ -119,7 +127,7 @@ def score(references, hypotheses, seed=0, resamples=10000):
     utterances = _count_errors(references, hypotheses)
     errors = np.array([utterance.errors for utterance in utterances])
     words = np.array([len(utterance.reference) for utterance in utterances])
-    low, high = _bootstrap_interval(errors, words, seed, resamples)
+    low, high = bootstrap.interval(errors, words, range(len(words)), seed=seed, resamples=resamples)
     return (
         Score(
             wer=100 * int(errors.sum()) / int(words.sum()),
@@ -136,7 +144,7 @@ def score(references, hypotheses, seed=0, resamples=10000):
     )
 
 
-def write_utterances(path, utterances):
+def write_utterances(path: str | Path, utterances: Iterable[Utterance]) -> None:
     """Writes one tab-separated line per utterance, sorted by id, below a header.
 
     Arguments
@@ -164,7 +172,7 @@ def write_utterances(path, utterances):
     write_text(path, "\n".join(lines) + "\n")
 
 
-def _check(references, hypotheses):
+def _check(references: Words, hypotheses: Words) -> None:
     """Refuses what cannot be scored: unequal ids, words that are not words, no reference words at all."""
     if missing := sorted(references.keys() - hypotheses.keys()):
         raise UserError(f"{len(missing)} of the utterances have no hypothesis, for instance '{missing[0]}'")
@@ -178,7 +186,7 @@ def _check(references, hypotheses):
         raise UserError("the references contain no words: there is no word error rate to compute")
 
 
-def _count_errors(references, hypotheses):
+def _count_errors(references: Words, hypotheses: Words) -> list[Utterance]:
     """Aligns every utterance with SpeechBrain and holds its error and word counts against jiwer's."""
     ids = sorted(references)
     stats = ErrorRateStats()
@@ -199,15 +207,3 @@ def _count_errors(references, hypotheses):
         edits = {kind: counts[kind] for kind in ("substitutions", "insertions", "deletions")}
         utterances.append(Utterance(key, list(references[key]), list(hypotheses[key]), **edits))
     return utterances
-
-
-def _bootstrap_interval(errors, words, seed, resamples):
-    """Percentile interval (95 %) of the word error rate when whole utterances are drawn with replacement."""
-    generator = np.random.default_rng(seed)
-    counts = np.stack([errors, words])
-    totals = np.empty((resamples, 2))
-    for row in totals:  # one draw at a time: all of them at once would need (resamples, utterances) of memory
-        row[:] = counts[:, generator.integers(len(errors), size=len(errors))].sum(axis=1)
-    totals = totals[totals[:, 1] > 0]  # a draw of empty references only has no word error rate
-    low, high = np.quantile(100 * totals[:, 0] / totals[:, 1], [0.025, 0.975])
-    return float(low), float(high)

@@ -33,13 +33,24 @@ def test_all_draws_of_few_speakers():
     assert found.improves == pytest.approx(np.mean(better), abs=0.02)
 
 
-def test_the_interval_of_a_wer_is_that_of_the_summary():
+@pytest.mark.parametrize("utterances, shortest", [(30, 1), (6, 0)])
+def test_the_interval_of_a_wer_equals_one_draw_after_the_other(utterances, shortest):
+    """The same draws, summed in a plain loop; a draw of empty references only has no word error rate."""
     generator = np.random.default_rng(1)
-    references = {f"{n:02d}": ["A"] * int(generator.integers(1, 9)) for n in range(30)}
+    references = {f"{n:02d}": ["A"] * int(generator.integers(shortest, 9)) for n in range(utterances)}
+    if not shortest:
+        references |= {"00": [], "01": [], "02": []}
     hypotheses = {key: ["A"] * max(0, len(words) - int(generator.integers(0, 3))) for key, words in references.items()}
-    total, utterances = wer.score(references, hypotheses)
-    errors, words = [u.errors for u in utterances], [len(u.reference) for u in utterances]
-    assert bootstrap.interval(errors, words, range(30)) == (total.low, total.high)
+    total, found = wer.score(references, hypotheses)
+    draws, rates = np.random.default_rng(0), []
+    for _ in range(10000):
+        drawn = [found[index] for index in draws.integers(utterances, size=utterances)]
+        if words := sum(len(utterance.reference) for utterance in drawn):
+            rates.append(100 * sum(utterance.errors for utterance in drawn) / words)
+    assert (len(rates) == 10000) == bool(shortest)
+    assert (total.low, total.high) == tuple(np.quantile(rates, [0.025, 0.975])) and total.low < total.high
+    errors, words = [u.errors for u in found], [len(u.reference) for u in found]
+    assert bootstrap.interval(errors, words, range(utterances)) == (total.low, total.high)
 
 
 def simulated(generator, gain):
