@@ -10,6 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from recipes.LibriSpeech.summary import Summary
 from results.common.figures import GREY, INK, PAPER, WIDTH, colour, for_text, plain, save, spread_out
 from results.experiments import SCALES
 
@@ -33,23 +34,21 @@ def points(folder=RESULTS):
     """
     found, missing = {}, []
     for path in sorted((folder / "measured").glob("*.json")):
-        run, other = json.loads(path.read_text()), folder / "latency" / "delays" / path.name
+        run, other = Summary.read(path), folder / "latency" / "delays" / path.name
         if not other.exists():
-            missing += [path.stem] if run.get("scale") not in SCALES else []
+            missing += [path.stem] if run.scale not in SCALES else []
             continue
         delay = json.loads(other.read_text())
         split, hop = delay["split"], delay["hops"][0]
-        manifest = run["data"]["manifests"].get(split, {})
-        if (run["config_hash"], manifest.get("sha256")) != (delay["config_hash"], delay["sha256"]):
+        if (run.config_hash, run.checksums.get(split)) != (delay["config_hash"], delay["sha256"]):
             raise ValueError(f"{other} is of another system or other data than {path}: run results/delay.py again")
-        chunk = run["config"]["attention"].get("chunk") or 1
-        shared = ", shared maps" if run["config"].get("owners") else ""
+        chunk, shared = f", chunk {run.chunk}" if run.chunk > 1 else "", ", shared maps" if run.owners else ""
         found.setdefault(split, []).append(
             {
-                "name": run["attention"] + (f", chunk {chunk}" if chunk > 1 else "") + shared,
-                "attention": run["attention"],
+                "name": run.attention + chunk + shared,
+                "attention": run.attention,
                 "word_ends": delay["word_ends"],
-                **{name: run["wer"][split][name] for name in ("wer", "low", "high")},
+                **dict(zip(("wer", "low", "high"), run.score(split))),
                 **{name: hop["emitted_ms"][name] / 1000 for name in ("median", "p90")},
             }
         )
