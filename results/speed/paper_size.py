@@ -11,6 +11,7 @@ one process and take turns, every round in another order; only times of the same
 """
 
 import argparse
+import math
 import sys
 import tempfile
 from pathlib import Path
@@ -68,7 +69,7 @@ def make_brain(stage, name, utterances, options, folder):
     brain.on_fit_start()
     brain.on_stage_start(sb.Stage.TRAIN, epoch=1)
     brain.modules.train()
-    brain.step = 1
+    brain.step, brain.told = 1, math.inf  # nothing is told of how far training is
     return brain
 
 
