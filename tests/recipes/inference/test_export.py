@@ -33,6 +33,8 @@ CASES = {
     "SummaryMixing": ("summary_mixing", {"attention": "{chunk: 4}"}),
     "SA-first-shared": ("sa", {"num_layers": 3, "owners": "[0, 1]", "lookaheads": "[2, 1, 1]"}),
 }
+FAST = "MAA-waveform"
+"""The one that a fast run of the tests exports."""
 TOLERANCE = 1e-4  # of a log-probability, on the maximum
 
 
@@ -69,7 +71,7 @@ class Exported:
     printed: str
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=[name if name == FAST else pytest.param(name, marks=pytest.mark.slow) for name in CASES])
 def exported(request, tmp_path_factory):
     folder = make_experiment(tmp_path_factory.mktemp("run"), *CASES[request.param])
     path = folder / "step.onnx"
@@ -216,6 +218,7 @@ def test_whole_or_not_at_all(exported, tmp_path, capsys, monkeypatch):
     assert list(tmp_path.iterdir()) == [path] and onnx.load(path) == onnx.load(exported.path)
 
 
+@pytest.mark.slow
 def test_quiet(tmp_path, capfd):
     folder = make_experiment(tmp_path, "llsa", {"num_layers": 1, "lookahead": 0})  # a state with empty tensors
     assert export.main([str(folder), str(tmp_path / "step.onnx")]) == 0

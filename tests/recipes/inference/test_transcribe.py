@@ -104,7 +104,7 @@ def lines_of(paths, texts):
 
 
 @pytest.mark.parametrize("block, long_hops", [("transformer", (37, 1000)), ("conformer", (160, 1000))])
-@pytest.mark.parametrize("case", [case for case in CASES if case != "aa"])
+@pytest.mark.parametrize("case", [pytest.param(c, marks=[pytest.mark.slow] * (c != "sa")) for c in CASES if c != "aa"])
 def test_the_words_do_not_depend_on_the_hop(make_experiment, tmp_path, capsys, case, block, long_hops):
     folder = make_experiment(case, block)
     paths = [tmp_path / f"{seconds}.wav" for seconds in (0.05, 0.3, 1.7, 35)]
@@ -362,6 +362,7 @@ def test_bad_folders(make_experiment, tmp_path, capsys):
         assert (code, out) == (2, "") and message in error
 
 
+@pytest.mark.slow
 def test_what_train_leaves(tree, tmp_path, capsys):
     """The transcripts of the test of a run, word for word."""
     root, folder = tree(), tmp_path / "run"
@@ -383,6 +384,7 @@ def start(folder, *words):
     return process
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_enough_and_a_user_that_has(make_experiment, tmp_path):
     folder, path = make_experiment("llsa"), tmp_path / "a.wav"
     record(folder, path, 20)

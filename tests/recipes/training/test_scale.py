@@ -23,6 +23,7 @@ def outcome(folder):
     return losses, torch.load(last / "model.ckpt")
 
 
+@pytest.mark.slow
 def test_two_processes_update_as_one_that_accumulates(tree, tmp_path):
     """Two processes with one batch each, one with two batches: the same utterances in every update, so the same model."""
     root = tree({**SPLITS, "train-a": 24})  # 12 batches of two utterances
@@ -79,6 +80,7 @@ def test_half_precision_hardly_changes_the_text(transcribe):
     assert score(expected, letters)[0].wer < 5  # % of the letters
 
 
+@pytest.mark.slow
 def test_a_compiled_model_gives_the_same_text(transcribe, monkeypatch):
     """By all stages of the compiler but the last, C++, which would take minutes and rounds otherwise."""
     compiler, compiled = torch.compile, []

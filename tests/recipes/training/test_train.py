@@ -54,6 +54,7 @@ def test_debug_run_of_every_attention(tree, tmp_path, yaml, attention, frames):
         assert summary["memory"]["state_bytes"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", ["cpu", "small", "medium", "base"])
 def test_debug_run_of_the_larger_scales(tree, tmp_path, scale):
     narrow = {"front_end": "!new:speech_attention.front_end.WaveformFrontEnd {dim: 16, channels: 8}"} if scale == "base" else {}
@@ -63,6 +64,7 @@ def test_debug_run_of_the_larger_scales(tree, tmp_path, scale):
     assert summary["latency"]["attention_ms"] == 160
 
 
+@pytest.mark.slow
 def test_stages_one_by_one_equal_all_at_once(tree, tmp_path):
     root = tree()
     assert train.main(arguments(root, tmp_path / "whole")) == 0
@@ -77,6 +79,7 @@ def test_stages_one_by_one_equal_all_at_once(tree, tmp_path):
     assert len((tmp_path / "whole" / "utterances-test-c.tsv").read_text().splitlines()) == 1 + SPLITS["test-c"]
 
 
+@pytest.mark.slow
 def test_weights_of_one_attention_run_as_another(tree, tmp_path):
     """SA's weights as LLSA, as they are and trained on; as SA, they give SA's own words."""
     root, sa = tree(), tmp_path / "sa"
@@ -98,6 +101,7 @@ def test_weights_of_one_attention_run_as_another(tree, tmp_path):
     assert summaries["on"]["start"] == {"name": "sa", **before}
 
 
+@pytest.mark.slow
 def test_summary_has_what_paired_tests_need(tree, tmp_path):
     assert train.main(arguments(tree(), tmp_path / "run", "--debug")) == 0
     summary = json.loads((tmp_path / "run-debug" / "summary.json").read_text())
@@ -107,6 +111,7 @@ def test_summary_has_what_paired_tests_need(tree, tmp_path):
     assert sum(columns["errors"]) == score["substitutions"] + score["insertions"] + score["deletions"]
 
 
+@pytest.mark.slow
 def test_killed_in_each_stage_ends_with_the_same_weights(tree, tmp_path):
     root = tree({**SPLITS, "train-a": 40})
     command = [
@@ -177,6 +182,7 @@ def test_half_precision_skips_an_update_for_both_optimisers(bad):
     assert (one < 1).all() and (other < 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("yaml, changes", [("llsa", {}), ("shared_attention", {"owners": "[0]"})], ids=["llsa", "shared"])
 def test_two_processes(tree, tmp_path, yaml, changes):
     """torchrun: both processes train on their part of the data, and one of them writes the results.
