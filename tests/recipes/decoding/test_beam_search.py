@@ -197,6 +197,7 @@ def test_weights_with_the_fewest_errors_are_chosen():
     assert beam_search.choose_weights(Fake(), {}, {"u": ["A"] * 20}) == (*beam_search.START, 0.0)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_language_model(tree, tmp_path, capsys):
     """Both columns from one trained system; the same n-gram from its text and from its ARPA file."""
     pytest.importorskip("flashlight.lib.text.decoder.kenlm")

@@ -44,6 +44,7 @@ class Utterances(list):
         super().__init__({"id": str(n), "sig": 0.1 * torch.randn(n)} for n in lengths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hops", [[592], [640], [1, 16000, 77], [16000]], ids=str)
 def test_any_hops_and_any_number_of_streams(experiment, hops):
     system, data = loading.load(experiment[0]), Utterances(800, 40000, 16001, 1, 30000, 64000)

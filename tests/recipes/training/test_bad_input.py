@@ -111,6 +111,7 @@ def test_output_folder_that_cannot_be_one(tree, tmp_path, capsys):
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_debug_leaves_what_is_not_its_own(tree, tmp_path):
     (tmp_path / "run-debug").mkdir()
     (tmp_path / "run-debug" / "thesis.tex").write_text("mine")
@@ -129,6 +130,7 @@ def test_damage_inside_a_file_is_named(tree, tmp_path, capsys):
     assert bad.name in fails(capsys, root, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_bad_audio_is_named_or_skipped_and_counted(tree, tmp_path, capsys):
     root = tree()
     bad = next((root / "train-a").rglob("*.flac"))
@@ -144,6 +146,7 @@ def test_bad_audio_is_named_or_skipped_and_counted(tree, tmp_path, capsys):
     assert "transcript" in fails(capsys, root, tmp_path / "run")  # audio without transcripts
 
 
+@pytest.mark.slow
 def test_an_encoder_that_does_not_fit_is_refused(tree, tmp_path, capsys):
     root = tree()
     assert train.main(arguments(root, tmp_path / "sa", stage="pretrain", yaml="sa")) == 0
@@ -174,6 +177,7 @@ def test_a_folder_keeps_to_one_experiment(tree, tmp_path, capsys):
     assert "another data" in fails(capsys, root, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tree, tmp_path, capsys, monkeypatch):
     root = tree()
     assert train.main(arguments(root, tmp_path / "run", stage="pretrain")) == 0
@@ -193,6 +197,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(tree, tmp_path
     assert train.main(arguments(root, tmp_path / "run")) == 0  # and it goes on from there
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_never_reaches_the_weights(tree, tmp_path, capsys, monkeypatch):
     root, step = tree(), train.PretrainBrain.optimizers_step
 
@@ -211,6 +216,7 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(tree, tmp_path,
     assert train.main(arguments(root, tmp_path / "run")) == 0
 
 
+@pytest.mark.slow
 def test_test_needs_a_whole_epoch(tree, tmp_path, capsys, monkeypatch):
     def full_disk(*_, **__):
         raise OSError("the disk is full")
@@ -222,6 +228,7 @@ def test_test_needs_a_whole_epoch(tree, tmp_path, capsys, monkeypatch):
     assert "nothing to test" in fails(capsys, root, tmp_path / "run", stage="test")
 
 
+@pytest.mark.slow
 def test_exit_code_of_the_command():
     process = subprocess.run(
         [sys.executable, "train.py", "hparams/llsa.yaml", "--data_folder", os.devnull], cwd=ROOT, capture_output=True, text=True
