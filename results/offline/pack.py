@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
@@ -27,12 +28,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from tqdm import tqdm
 
-from recipes.command_line import Parser, UserError
+from recipes.command_line import Parser, UserError, exit_code
 from recipes.files import write_bytes, write_json
 from recipes.LibriSpeech.data import prepare
+from results import ROOT
 from results.offline import packed_run
 
-ROOT = Path(__file__).parents[2]
 MIB = 2**20
 GLIBC = 35  # wheels for Linux with glibc 2.35 or older
 
@@ -182,8 +183,8 @@ def pack(options):
     print(f"{output}: {len(samples)} utterances, {hours:.1f} h, {len(packages)} wheels, {size:.1f} MiB in {len(files)} files")
 
 
-def main(arguments):
-    """0, 2 after one line about what the user can mend, 130 if stopped."""
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options."""
     parser = Parser(prog="pack.py", description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--data_folder", metavar="FOLDER", help="a LibriSpeech tree")
     parser.add_argument("--output", type=Path, metavar="PACK", help="folder for the pack")
@@ -196,20 +197,25 @@ def main(arguments):
     version = ".".join(map(str, sys.version_info[:2]))
     parser.add_argument("--python", default=version, metavar="VERSION", help="of the machine, which is Linux on x86-64")
     parser.add_argument("--take_home", type=Path, metavar="HOME", help="put what run.py handed back into results/ here")
+    return parser.parse_args(arguments)
+
+
+def command(arguments: Sequence[str]) -> None:
+    """Pack, or put back what was handed back."""
+    options = parse(arguments)
     try:
-        options = parser.parse_args(arguments)
         if options.take_home:
             written = packed_run.restore(options.take_home, ROOT)
-            print(f"{len(written)} files written; for tables and figures: python -m results.reproduce --tables")
+            print(f"{len(written)} files written; for tables and figures: python -m results.pages")
         else:
             pack(options)
-    except (UserError, packed_run.Refused, OSError, subprocess.CalledProcessError, soundfile.SoundFileError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped: the same command goes on with what is not yet encoded", file=sys.stderr)
-        return 130
-    return 0
+    except (packed_run.Refused, subprocess.CalledProcessError, soundfile.SoundFileError) as error:
+        raise UserError(error) from error
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0, 2 after one line about what the user can mend, 130 if stopped."""
+    return exit_code(command, arguments, "stopped: the same command goes on with what is not yet encoded")
 
 
 if __name__ == "__main__":

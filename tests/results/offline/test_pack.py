@@ -46,17 +46,17 @@ def tree(tmp_path):
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A committed checkout whose train.py is the stand-in; without tables and figures."""
+    """A committed checkout whose train.py is the stand-in; it makes no pages."""
     root = tmp_path / "checkout"
     for folder in ("hparams", "modules", "recipes"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (root / "results" / "measured").mkdir(parents=True)
     (root / "results" / "measured" / "old.json").write_text("{}")
-    for path in ROOT.glob("results/*.py"):
-        shutil.copy(path, root / "results")
-    for name in ("tables", "comparison_figures"):
-        (root / "results" / f"{name}.py").write_text("def write(folder=None):\n    pass\n")
-    shutil.copy(Path(__file__).with_name("stand_in.py"), root / "train.py")
+    for path in ROOT.glob("results/**/*.py"):
+        (root / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / path.relative_to(ROOT))
+    (root / "results" / "pages.py").write_text("def regenerate():\n    return True\n")
+    shutil.copy(ROOT / "tests" / "results" / "comparison" / "stand_in.py", root / "train.py")
     shutil.copy(ROOT / "setup.py", root)
     splits = {"train_splits": ["train-clean-5"], "dev_splits": ["dev-clean"], "test_splits": ["test-clean"]}
     run = planned.plan("cpu", ["aa"], 1)[0]
