@@ -98,6 +98,19 @@ def in_words(three, digits, unit=""):
     return f"{middle}{unit} [{low}, {high}]"
 
 
+def measured_on(results):
+    """The device of a file, and torch, in words.
+
+    Example
+    -------
+    >>> measured_on({"device": "cpu", "threads": 2, "environment": {"cpu": "AMD EPYC", "versions": {"torch": "2.14"}}})
+    'AMD EPYC, 2 threads, torch 2.14'
+    """
+    environment = results["environment"]
+    device = environment["gpu"] if results["device"] == "cuda" else f"{environment['cpu']}, {results['threads']} threads"
+    return f"{device}, torch {environment['versions']['torch']}"
+
+
 def add_options(parser, output):
     """Give a parser the options that all commands have; `output` is where results go if `--output` is not given."""
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from results.common import markdown
-from results.common.timing import find
+from results.common.timing import find, measured_on
 from results.experiments import BASELINE, VARIANTS
 from results.speed import paper_size_report, report
 
@@ -18,7 +18,9 @@ def read(path: Path) -> dict:
 
 def claims(path: Path = SPEED_JSON) -> str:
     """The papers' claims, each in one row, with where they are reached."""
-    return markdown.table(report.claim_rows(read(path)))
+    results = read(path)
+    conditions = f"Measured at the size of scale `{results['scale']}` with random weights on {measured_on(results)}."
+    return f"{markdown.paragraph(conditions)}\n\n{markdown.table(report.claim_rows(results))}"
 
 
 def claimed_ratios(path: Path = SPEED_JSON) -> str:

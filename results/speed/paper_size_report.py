@@ -8,7 +8,7 @@ import numpy as np
 
 from recipes.text_table import table
 from results.common.markdown import lookahead
-from results.common.timing import find, in_words, quartiles
+from results.common.timing import find, in_words, measured_on, quartiles
 from results.experiments import BASELINE
 
 HOURS = {"pretrain": 960, "finetune": 100}  # of LibriSpeech: all of train-*, and train-clean-100
@@ -125,12 +125,10 @@ def _digits(value):
 
 def conditions(results):
     """What the steps were measured on and with, and how the table shows them."""
-    environment = results["environment"]
-    where = environment["gpu"] if results["device"] == "cuda" else f"{environment['cpu']}, {results['threads']} threads"
     rounds = sorted({len(cell["step_ms"]) for cell in results["cells"] if "step_ms" in cell}) or ["no"]
     return (
-        f"Measured at scale `{results['scale']}` with random weights on {where}, torch {environment['versions']['torch']}. A "
-        f"step takes {results['seconds']} s of audio in {results['precision']}. Shown are medians [quartiles] of "
+        f"Measured at scale `{results['scale']}` with random weights on {measured_on(results)}. A step takes "
+        f"{results['seconds']} s of audio in {results['precision']}. Shown are medians [quartiles] of "
         f"{' or '.join(map(str, rounds))} rounds. Time and memory of a step are in units in the row of {BASELINE}; "
         "in the other rows they are ratios to it."
     )
