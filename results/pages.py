@@ -15,13 +15,14 @@ from tqdm import tqdm
 
 from recipes.command_line import Parser, UserError, exit_code
 from recipes.files import write_text
+from results.attention import page as attention
 from results.common.markdown import paragraph
 from results.comparison import page as comparison
 from results.latency import page as latency
 from results.speed import page as speed
 
 ROOT = Path(__file__).parents[1]
-SUBJECTS = {"comparison": comparison, "speed": speed, "latency": latency}
+SUBJECTS = {"comparison": comparison, "speed": speed, "latency": latency, "attention": attention}
 """By folder of results/, the module that says what its page shows."""
 
 

@@ -10,7 +10,6 @@ as many frames, the median of the utterances unless said otherwise: longer utter
 """
 
 import math
-import shlex
 import sys
 from pathlib import Path
 from statistics import median_high
@@ -20,14 +19,14 @@ from speech_attention.front_end import SAMPLE_RATE
 from tqdm import tqdm
 
 from recipes import files, machine, text_table
-from recipes.command_line import Parser, UserError
-from recipes.LibriSpeech import experiment, summary
+from recipes.command_line import Parser, UserError, exit_code
 from recipes.LibriSpeech.data.alignments import find_textgrids, read_tier
 from recipes.LibriSpeech.data.dataset import load_split, spread
 from recipes.LibriSpeech.inference import loading
 from results.attention import figures, map_statistics
 from results.attention.phones import frame_phones, inventory
 from results.attention.probing import measure_probe
+from results.common import origin
 
 SHOWN_SECONDS = 3.0  # of the utterance whose maps are drawn, about
 RESULTS = Path(__file__).parent
@@ -126,18 +125,9 @@ def run(options):
         key: frame_phones(read_tier(textgrids[key], "phones"), length, hop, window)
         for key, length in zip(progress(data.data_ids, "TextGrids"), lengths)
     }
-    given = [("split", options.split), ("data_folder", options.data_folder and "LIBRISPEECH")]
-    given += [("alignments", options.alignments and "TEXTGRIDS"), ("utterances", options.utterances)]
-    given += [("frames", options.frames)]
-    words = [str(word) for name, value in given if value for word in (f"--{name}", value)]
     result = {
-        "experiment": folder.absolute().name,
-        "config_hash": summary.config_hash(experiment.identity(system.config)),
+        **origin.origin(folder, system, manifest, options.data_folder),
         "attention": type(model.encoder.blocks[0].attention).__name__,
-        "split": manifest.split,
-        "sha256": manifest.sha256,
-        "codec": None if options.data_folder else system.config["codec"],
-        "trained_on": manifest.split in system.config["train_splits"],
         "frame_ms": model.frame_ms,
         "layers": len(model.encoder.blocks),
         "utterances": len(data),
@@ -154,7 +144,7 @@ def run(options):
     if phones and (found := measure_probe(system, data, phones)):
         result["probe"] = found
     result["environment"] = machine.environment()
-    result["command"] = shlex.join(["python", "-m", "results.attention.measure", result["experiment"], *words])
+    result["command"] = origin.command("results.attention.measure", options)
     if shown:
         maps = map_statistics.attention_maps(model, shown["sig"])
         tiers = [read_tier(textgrids[shown["id"]], tier) for tier in ("words", "phones")] if textgrids else ([], [])
@@ -181,8 +171,7 @@ def table(result):
 def remarks(result, textgrids):
     """What the table does not say, in lines."""
     maps, probe = result.get("maps"), result.get("probe")
-    heard = "audio that it was trained on" if result["trained_on"] else "audio that it was not trained on"
-    yield f"{result['experiment']}, {result['split']}: {heard}; {result['utterances']} utterances"
+    yield f"{result['experiment']}, {result['split']}: {origin.heard(result)}; {result['utterances']} utterances"
     if maps:
         diagonality = maps["diagonality"]
         yield f"maps of {maps['utterances']} utterances of {maps['frames']} frames or more, cut to that"
@@ -204,7 +193,12 @@ def remarks(result, textgrids):
 
 def main(arguments):
     """Print the numbers, write and draw them; 0, or 2 after one line about what the user can mend."""
-    parser = Parser(prog="analyse.py", description=__doc__.split("\n")[0])
+    return exit_code(command, arguments)
+
+
+def command(arguments):
+    """What `main` does, without what can go wrong."""
+    parser = Parser(prog="measure.py", description=__doc__.split("\n")[0])
     parser.add_argument("experiment", metavar="FOLDER", help="of a trained experiment")
     parser.add_argument("--data_folder", help="a LibriSpeech tree; default: that of the experiment")
     parser.add_argument("--split", help="default: the first test split of the experiment")
@@ -212,19 +206,15 @@ def main(arguments):
     parser.add_argument("--utterances", type=int, metavar="N", help="only so many, spread over the split by duration")
     parser.add_argument("--frames", type=int, metavar="T", help="of the maps; default: the median of the utterances")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="default: results/attention/<name of the folder>")
-    try:
-        options = parser.parse_args(arguments)
-        for name in ("utterances", "frames"):
-            if getattr(options, name) is not None and getattr(options, name) < 1:
-                raise UserError(f"--{name} {getattr(options, name)} must be 1 or more")
-        result, shown = run(options)
-        output = options.output or RESULTS / result["experiment"]
-        output.mkdir(parents=True, exist_ok=True)
-        files.write_json(output / "analysis.json", result)
-        drawn = figures.draw(result, shown, output)
-    except (UserError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    options = parser.parse_args(arguments)
+    for name in ("utterances", "frames"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise UserError(f"--{name} {getattr(options, name)} must be 1 or more")
+    result, shown = run(options)
+    output = options.output or RESULTS / result["experiment"]
+    output.mkdir(parents=True, exist_ok=True)
+    files.write_json(output / "analysis.json", result)
+    drawn = figures.draw(result, shown, output)
     print("\n".join(remarks(result, options.alignments)))
     print(f"\n{table(result)}\n\n{output}: analysis.json, {', '.join(drawn)}")
     return 0

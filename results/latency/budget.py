@@ -22,7 +22,7 @@ from speech_attention.front_end import SAMPLE_RATE
 from speech_attention.streaming import state_bytes
 
 from recipes import files, machine, text_table
-from recipes.command_line import Parser, UserError
+from recipes.command_line import Parser, UserError, exit_code
 from recipes.LibriSpeech import experiment
 
 STAGES = {
@@ -204,20 +204,21 @@ def table(results):
 
 def main(arguments):
     """Print the budgets; 0, or 1 if declared and measured disagree, or 2 after one line about what the user can mend."""
+    return exit_code(command, arguments)
+
+
+def command(arguments):
+    """What `main` does, without what can go wrong."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="+", metavar="YAML", help="e.g. hparams/llsa.yaml")
     parser.add_argument("--scale", help="of hparams/scale; default: that of the YAML")
     parser.add_argument("--hop_ms", type=float, help="length of the packets that audio comes in; default: one frame")
     parser.add_argument("--output", type=Path, metavar="JSON", help="write the results to this file too")
-    try:
-        options = parser.parse_args(arguments)
-        overrides = "" if options.scale is None else f"scale: {json.dumps(options.scale)}"
-        results = [measure(path, overrides, options.hop_ms) for path in dict.fromkeys(options.experiments)]
-        if options.output:
-            files.write_json(options.output, {"results": results, "environment": machine.environment()})
-    except (UserError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    options = parser.parse_args(arguments)
+    overrides = "" if options.scale is None else f"scale: {json.dumps(options.scale)}"
+    results = [measure(path, overrides, options.hop_ms) for path in dict.fromkeys(options.experiments)]
+    if options.output:
+        files.write_json(options.output, {"results": results, "environment": machine.environment()})
     print(table(results) + "\n")
     for result in results:
         ahead, total = _words(result["attention_ms"]), _words(result["total_ms"])

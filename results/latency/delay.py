@@ -10,7 +10,6 @@ CTC path through the reference, which is about the system and not about the soun
 time on one core, of one stream. An attention without a streaming form says everything at the end of the utterance.
 """
 
-import shlex
 import sys
 from pathlib import Path
 
@@ -19,12 +18,12 @@ from speech_attention.front_end import SAMPLE_RATE
 from tqdm import tqdm
 
 from recipes import files, machine, text_table
-from recipes.command_line import Parser, UserError
-from recipes.LibriSpeech import experiment, summary
+from recipes.command_line import Parser, UserError, exit_code
 from recipes.LibriSpeech.data.alignments import ctc_ends, find_textgrids, spoken_ends
 from recipes.LibriSpeech.data.dataset import load_split, spread
 from recipes.LibriSpeech.decoding.wer import score
 from recipes.LibriSpeech.inference import loading
+from results.common import origin
 from results.latency.listening import KINDS, delays, distribution, listen, speed
 
 HOPS_MS = (160, 320, 1000)  # beside one frame
@@ -146,26 +145,22 @@ def run(options):
     ids = set(spread(ids, len(ids) if options.utterances is None else options.utterances))
     result = measure(system, data.filtered_sorted(key_test={"id": ids.__contains__}), packets, textgrids)
     result["left_out"] += without
-    given = [("split", options.split), ("data_folder", options.data_folder and "LIBRISPEECH")]
-    given += [("alignments", options.alignments and "TEXTGRIDS"), ("utterances", options.utterances)]
-    words = [str(word) for name, value in given if value for word in (f"--{name}", value)]
-    words += ["--hops", *(f"{ms:g}" for ms in options.hops)] if options.hops else []
     return {
-        "experiment": folder.absolute().name,
-        "config_hash": summary.config_hash(experiment.identity(system.config)),
-        "split": manifest.split,
-        "sha256": manifest.sha256,
-        "codec": None if options.data_folder else system.config["codec"],
-        "trained_on": manifest.split in system.config["train_splits"],
+        **origin.origin(folder, system, manifest, options.data_folder),
         "word_ends": "TextGrid" if textgrids else "CTC",
         **result,
         "environment": machine.environment(),
-        "command": shlex.join(["python", "-m", "results.latency.delay", folder.absolute().name, *words]),
+        "command": origin.command("results.latency.delay", options),
     }
 
 
 def main(arguments):
     """Print the delays and write them; 0, or 2 after one line about what the user can mend."""
+    return exit_code(command, arguments)
+
+
+def command(arguments):
+    """What `main` does, without what can go wrong."""
     parser = Parser(prog="delay.py", description=__doc__.split("\n")[0])
     parser.add_argument("experiment", metavar="FOLDER", help="of a trained experiment")
     parser.add_argument("--data_folder", help="a LibriSpeech tree; default: that of the experiment")
@@ -174,19 +169,14 @@ def main(arguments):
     parser.add_argument("--hops", nargs="+", type=float, metavar="MS", help="default: one frame, 160, 320, 1000")
     parser.add_argument("--utterances", type=int, metavar="N", help="only so many, spread over the split by duration")
     parser.add_argument("--output", type=Path, metavar="JSON", help="default: results/latency/delays/<name of the folder>.json")
-    try:
-        options = parser.parse_args(arguments)
-        if options.utterances is not None and options.utterances < 1:
-            raise UserError(f"--utterances {options.utterances} must be 1 or more")
-        result = run(options)
-        output = options.output or RESULTS / f"{result['experiment']}.json"
-        output.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(output, result)
-    except (UserError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    heard = "audio that it was trained on" if result["trained_on"] else "audio that it was not trained on"
-    print(f"{result['experiment']}, {result['split']}: {heard}, ends of words by {result['word_ends']}")
+    options = parser.parse_args(arguments)
+    if options.utterances is not None and options.utterances < 1:
+        raise UserError(f"--utterances {options.utterances} must be 1 or more")
+    result = run(options)
+    output = options.output or RESULTS / f"{result['experiment']}.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(output, result)
+    print(f"{result['experiment']}, {result['split']}: {origin.heard(result)}, ends of words by {result['word_ends']}")
     print(f"{result['utterances']} utterances; without an alignment that fits: {result['left_out']}")
     print("{different} of {compared} utterances come otherwise alone than in a batch\n".format(**result["alone"]))
     print(f"{table(result)}\n\n{output}")

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from recipes import files, machine
+from recipes.command_line import Parser, exit_code
 from results.common.figures import GREY, INK, PALE, PAPER, WIDTH, colour, for_text, plain, save
 from results.experiments import AGAINST_DEPTH
 
@@ -94,9 +95,13 @@ def draw(results, path):
     save(figure, path)
 
 
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        sys.exit(__doc__)
+def command(arguments):
+    """Measure, write depth.json and draw depth.png."""
+    Parser(prog="depth.py", description=__doc__.split("\n")[0]).parse_args(arguments)
     path = ROOT / "results" / "latency" / "depth.json"
     files.write_json(path, measure())
     draw(json.loads(path.read_text()), path.with_suffix(".png"))
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code(command, sys.argv[1:]))

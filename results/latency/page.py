@@ -34,19 +34,45 @@ def delays(folder: Path = FOLDER / "delays") -> str:
     for path in sorted(folder.glob("*.json")):
         run = json.loads(path.read_text())
         hops = run["hops"]
-        first = hops[0]["emitted_ms"]
+        first, unit = hops[0]["emitted_ms"], " ms" if hops[0]["hop_ms"] else ""
         rows.append(
             {
                 "run": f"[{run['experiment']}](delays/{path.name})",
                 "heard": run["split"] + (" (trained on)" if run["trained_on"] else ""),
                 "ends of words by": run["word_ends"],
-                "median, p90, p99": f"{first['median']:.0f}, {first['p90']:.0f}, {first['p99']:.0f} ms",
-                "packets": ", ".join("utterance" if hop["hop_ms"] is None else f"{hop['hop_ms']:.0f} ms" for hop in hops),
-                "median in them": ", ".join(f"{hop['emitted_ms']['median']:.0f}" for hop in hops) + " ms",
+                "half of the words within": f"{first['median']:.0f} ms",
+                "90 % within": f"{first['p90']:.0f} ms",
+                "99 % within": f"{first['p99']:.0f} ms",
+                "packets": ", ".join("utterance" if hop["hop_ms"] is None else f"{hop['hop_ms']:.0f}" for hop in hops) + unit,
+                "half within, in such packets": ", ".join(f"{hop['emitted_ms']['median']:.0f}" for hop in hops) + " ms",
                 "real-time factor, one core": ", ".join(f"{hop['real_time_factor']:.3f}" for hop in hops),
             }
         )
-    return markdown.with_missing(rows, folder, DELAYS, "median, p90, p99")
+    return markdown.with_missing(rows, folder, DELAYS, "half of the words within")
+
+
+def soaks(folder: Path = FOLDER / "soaks") -> str:
+    """What a long stream does to the state, the memory, the time and the outputs, for each run that was soaked."""
+    rows = []
+    for path in sorted(folder.glob("*.json")):
+        run = json.loads(path.read_text())
+        first, second, *_, last = tenths = run["tenths"]
+        before, after = run["initial_state_bytes"], max(tenth["state_bytes"] for tenth in tenths)
+        grown = max(tenth["resident_mib"] for tenth in tenths) - first["resident_mib"]
+        years = run["far"]["first_frame"] / run["frames"] * run["minutes"] / (365.25 * 24 * 60)
+        rows.append(
+            {
+                "run": f"[{run['experiment']}](soaks/{path.name})",
+                "audio": f"{run['minutes']:g} minutes of {run['split']}",
+                "state": f"{before / 1024:.0f} KiB" + (", unchanged" if after == before else f", then {after / 1024:.0f} KiB"),
+                "memory grew by": f"{grown:.1f} MiB",
+                "a frame, second and last tenth": f"{second['compute_median_ms']:.1f}, {last['compute_median_ms']:.1f} ms",
+                "distance from offline": f"{run['difference']:.0e}",
+                "the same after": f"{run['far']['difference']:.0e} ({years:.1f} years)",
+                "what failed": "; ".join(run["failures"]) or "nothing",
+            }
+        )
+    return markdown.with_missing(rows, folder, (), "state")
 
 
 def headline(path: Path = FOLDER / "depth.json") -> str:
@@ -67,4 +93,4 @@ def draw(folder: Path = FOLDER) -> None:
         wer_delay.draw(*wer_delay.points(folder.parent), folder / "wer_delay.png")
 
 
-TABLES = {"latency": latency, "delays": delays}
+TABLES = {"latency": latency, "delays": delays, "soaks": soaks}

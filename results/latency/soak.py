@@ -13,7 +13,6 @@ would change its sign. (Angles of float64 would be off by 1e-4 from 2**40 on.) W
 import itertools
 import math
 import os
-import shlex
 import sys
 import time
 from collections import deque
@@ -26,10 +25,10 @@ from speech_attention.streaming import state_bytes
 from tqdm import tqdm
 
 from recipes import files, machine, text_table
-from recipes.command_line import Parser, UserError
-from recipes.LibriSpeech import experiment, summary
+from recipes.command_line import Parser, UserError, exit_code
 from recipes.LibriSpeech.data.dataset import load_split
 from recipes.LibriSpeech.inference import loading
+from results.common import origin
 
 FAR = 2**32 + 2**31  # frames
 COMPARED = 100  # frames, the last ones
@@ -174,35 +173,32 @@ def run(options):
         raise UserError(f"{folder}: its attention has no streaming form, or remembers all of the past: nothing to compare with")
     manifest, data = load_split(folder, system.config, data_folder=options.data_folder)
     result = measure(system, data, options.minutes)
-    words = ["python", "-m", "results.latency.soak", folder.absolute().name, "--minutes", f"{options.minutes:g}"]
     return {
-        "experiment": folder.absolute().name,
-        "config_hash": summary.config_hash(experiment.identity(system.config)),
-        "split": manifest.split,
-        "sha256": manifest.sha256,
+        **origin.origin(folder, system, manifest, options.data_folder),
         **result,
         "failures": failures(result),
         "environment": machine.environment(),
-        "command": shlex.join([*words, *(["--data_folder", "LIBRISPEECH"] if options.data_folder else [])]),
+        "command": origin.command("results.latency.soak", options),
     }
 
 
 def main(arguments):
     """Print what was found and write it; 0, or 1 if something failed, or 2 after one line about what the user can mend."""
+    return exit_code(command, arguments)
+
+
+def command(arguments):
+    """What `main` does, without what can go wrong."""
     parser = Parser(prog="soak.py", description=__doc__.split("\n")[0])
     parser.add_argument("experiment", metavar="FOLDER", help="of a trained experiment")
     parser.add_argument("--minutes", type=float, default=60, help="of audio; default: 60")
     parser.add_argument("--data_folder", help="a LibriSpeech tree; default: that of the experiment")
     parser.add_argument("--output", type=Path, metavar="JSON", help="default: results/latency/soaks/<name of the folder>.json")
-    try:
-        options = parser.parse_args(arguments)
-        result = run(options)
-        output = options.output or RESULTS / f"{result['experiment']}.json"
-        output.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(output, result)
-    except (UserError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    options = parser.parse_args(arguments)
+    result = run(options)
+    output = options.output or RESULTS / f"{result['experiment']}.json"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    files.write_json(output, result)
     print(f"{result['experiment']}: {result['minutes']:g} minutes of {result['split']}, {result['frames']} frames\n")
     print(text_table.table([{"tenth": number, **tenth} for number, tenth in enumerate(result["tenths"], 1)]))
     print(f"\ndistance from offline, after {result['frames']} frames: {result['difference']:.1e}")

@@ -1,7 +1,7 @@
 """WER against the delay that a listener feels, of every measured run: `python -m results.latency.wer_delay` draws wer_delay.png.
 
-A run has its WER in results/measured/NAME.json and its delay, from results/delay.py, in results/delays/NAME.json. Drawing
-needs matplotlib (`pip install -e '.[figures]'`).
+A run has its WER in results/measured/NAME.json and its delay, which `results.latency.delay` measures, in delays/NAME.json.
+Drawing needs matplotlib (`pip install -e '.[figures]'`).
 """
 
 import json
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from recipes.command_line import Parser, UserError, exit_code
 from recipes.LibriSpeech.summary import Summary
 from results.common.figures import GREY, INK, PAPER, WIDTH, colour, for_text, plain, save, spread_out
 from results.experiments import SCALES
@@ -23,13 +24,13 @@ def points(folder=RESULTS):
     Returns
     -------
     points : dict
-        From test set to a list of dicts: `name`, `attention`, `word_ends`, `wer`, `low`, `high` (percent), `median`, `p90` (s).
+        From test set to a list of dicts: `name`, `word_ends`, `wer`, `low`, `high` (percent), `median`, `p90` (s).
     missing : list of str
         Measured runs without a delay, but for those of results/experiments.py, of which most need none.
 
     Raises
     ------
-    ValueError
+    UserError
         If a delay is of another system or of other data than the WER, or no run has both.
     """
     found, missing = {}, []
@@ -39,22 +40,28 @@ def points(folder=RESULTS):
             missing += [path.stem] if run.scale not in SCALES else []
             continue
         delay = json.loads(other.read_text())
-        split, hop = delay["split"], delay["hops"][0]
+        split, (first, *_) = delay["split"], delay["hops"]
         if (run.config_hash, run.checksums.get(split)) != (delay["config_hash"], delay["sha256"]):
-            raise ValueError(f"{other} is of another system or other data than {path}: run results/delay.py again")
-        chunk, shared = f", chunk {run.chunk}" if run.chunk > 1 else "", ", shared maps" if run.owners else ""
+            raise UserError(f"{other} is of another system or other data than {path}: measure the delay again")
+        score = run.score(split)
         found.setdefault(split, []).append(
             {
-                "name": run.attention + chunk + shared,
-                "attention": run.attention,
+                "name": name_of(run),
                 "word_ends": delay["word_ends"],
-                **dict(zip(("wer", "low", "high"), run.score(split))),
-                **{name: hop["emitted_ms"][name] / 1000 for name in ("median", "p90")},
+                **{name: getattr(score, name) for name in ("wer", "low", "high")},
+                **{name: first["emitted_ms"][name] / 1000 for name in ("median", "p90")},
             }
         )
     if not found:
-        raise ValueError(f"no run has both a file in {folder / 'measured'} and one in {folder / 'delays'}")
+        raise UserError(f"no run has both a file in {folder / 'measured'} and one in {folder / 'delays'}")
     return found, missing
+
+
+def name_of(run):
+    """What a point is called: the attention, and what tells it from others of its class."""
+    if run.chunk > 1 and run.config["attention"].get("lookahead") == 0:
+        return f"chunk mask, {run.chunk} frames"
+    return run.attention + (f", chunk {run.chunk}" if run.chunk > 1 else "") + (", shared maps" if run.owners else "")
 
 
 def draw(found, missing, path):
@@ -95,10 +102,11 @@ def panel(axes, split, runs, latest):
     axes.set_xticks([second for second in axes.get_xticks() if second <= latest])
 
 
+def command(arguments):
+    """Draw wer_delay.png from the files."""
+    Parser(prog="wer_delay.py", description=__doc__.split("\n")[0]).parse_args(arguments)
+    draw(*points(), RESULTS / "latency" / "wer_delay.png")
+
+
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        sys.exit(__doc__)
-    try:
-        draw(*points(), RESULTS / "latency" / "wer_delay.png")
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(exit_code(command, sys.argv[1:]))

@@ -1,0 +1,46 @@
+"""Where a measurement of a trained experiment comes from: what its JSON says of the system, the audio and the command."""
+
+import shlex
+from argparse import Namespace
+from pathlib import Path
+
+from recipes.LibriSpeech import experiment, summary
+from recipes.LibriSpeech.data.prepare import Manifest
+from recipes.LibriSpeech.inference.loading import Trained
+
+OF_THIS_MACHINE = {"data_folder": "LIBRISPEECH", "alignments": "TEXTGRIDS"}
+"""Options whose values are folders somewhere, and what stands for them in a command that others repeat."""
+
+
+def origin(folder: Path, system: Trained, manifest: Manifest, data_folder: str | None = None) -> dict:
+    """The experiment and its hash, the audio that it heard with its checksum, and whether it was trained on it."""
+    return {
+        "experiment": folder.absolute().name,
+        "config_hash": summary.config_hash(experiment.identity(system.config)),
+        "split": manifest.split,
+        "sha256": manifest.sha256,
+        "codec": None if data_folder else system.config["codec"],
+        "trained_on": manifest.split in system.config["train_splits"],
+    }
+
+
+def command(module: str, options: Namespace) -> str:
+    """The command line that gives the measurement again; `options.experiment` is the folder of the experiment.
+
+    Example
+    -------
+    >>> command("results.latency.delay", Namespace(experiment="runs/mine", data_folder="/my", hops=[40.0, 100.0], split=None))
+    'python -m results.latency.delay mine --data_folder LIBRISPEECH --hops 40 100'
+    """
+    words = ["python", "-m", module, Path(options.experiment).absolute().name]
+    for name, value in vars(options).items():
+        if name in ("experiment", "output") or value is None:
+            continue
+        values = [OF_THIS_MACHINE[name]] if name in OF_THIS_MACHINE else value if isinstance(value, list) else [value]
+        words += [f"--{name}", *(f"{one:g}" if isinstance(one, float) else str(one) for one in values)]
+    return shlex.join(words)
+
+
+def heard(result: dict) -> str:
+    """In words, what was heard: audio that a system was trained on says less."""
+    return f"audio that it was {'' if result['trained_on'] else 'not '}trained on"
