@@ -24,7 +24,7 @@ from recipes.LibriSpeech.data.dataset import load_split, spread
 from recipes.LibriSpeech.decoding.wer import score
 from recipes.LibriSpeech.inference import loading
 from results.common import origin
-from results.latency.listening import KINDS, delays, distribution, listen, speed
+from results.latency.word_delays import KINDS, delays, distribution, listen, speed
 
 HOPS_MS = (160, 320, 1000)  # beside one frame
 STREAMS = 64  # in a batch: audio time does not depend on it

@@ -13,38 +13,58 @@ def random_hops(seed, largest=SAMPLE_RATE):
         yield generator.randint(1, largest)
 
 
-def stream_words(recognizer, data, hops, streams=16):
-    """Recognise the utterances of a set as streams of one batch; a new one begins where one has ended.
+def stream_rounds(recognizer, data, hops, streams):
+    """Feed utterances to streams of one batch, a hop to each in every round; a new one begins where one has ended.
 
     Arguments
     ---------
     recognizer : Recognizer
-    data : DynamicItemDataset
-        With items `id` and `sig`, see `data.dataset`.
+    data : sequence of dict
+        Utterances with `id` and `sig`, (samples,).
     hops : iterable of int
         Samples that every open stream is fed in each round, e.g. of `random_hops`.
     streams : int
         Utterances at once.
+
+    Yields
+    ------
+    list of (dict, Stream, Output)
+        After each round, for each open stream: its utterance, the stream, and what came out in this round.
+    """
+    waiting, live = iter(range(len(data))), []
+    for hop in hops:
+        while len(live) < streams and (place := next(waiting, None)) is not None:
+            live.append((data[place], recognizer.open()))
+        if not live:
+            return
+        for utterance, stream in live:
+            stream.feed(utterance["sig"][stream.heard : stream.heard + hop])
+            if stream.heard == len(utterance["sig"]):
+                stream.close()
+        outputs = recognizer.run([stream for _, stream in live])
+        yield [(*entry, output) for entry, output in zip(live, outputs)]
+        live = [entry for entry in live if not entry[1].ended]
+
+
+def stream_words(recognizer, data, hops, streams=16):
+    """Recognise the utterances of a set as streams of one batch.
+
+    Arguments
+    ---------
+    recognizer, hops, streams
+        See `stream_rounds`.
+    data : DynamicItemDataset
+        With items `id` and `sig`, see `data.dataset`.
 
     Returns
     -------
     dict
         From utterance id to the list of words.
     """
-    waiting, live, words = iter(range(len(data))), [], {}
-    bar = tqdm(total=len(data), desc="streaming", disable=None, leave=False)
-    for hop in hops:
-        while len(live) < streams and (index := next(waiting, None)) is not None:
-            live.append((recognizer.open(), data[index]))
-        for stream, utterance in live:
-            rest = utterance["sig"][stream.heard :]
-            stream.feed(rest[:hop])
-            if len(rest) <= hop:
-                stream.close()
-        for (stream, utterance), output in zip(live, recognizer.run([stream for stream, _ in live])):
-            words.setdefault(utterance["id"], []).extend(word.text for word in output.words)
-            bar.update(stream.ended)
-        live = [(stream, utterance) for stream, utterance in live if not stream.ended]
-        if not live and len(words) == len(data):
-            bar.close()
-            return words
+    words = {}
+    with tqdm(total=len(data), desc="streaming", disable=None, leave=False) as bar:
+        for outputs in stream_rounds(recognizer, data, hops, streams):
+            for utterance, stream, output in outputs:
+                words.setdefault(utterance["id"], []).extend(word.text for word in output.words)
+                bar.update(stream.ended)
+    return words

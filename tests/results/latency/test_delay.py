@@ -13,7 +13,7 @@ from recipes.command_line import UserError
 from recipes.LibriSpeech.data.alignments import read_tier, spoken_ends
 from recipes.LibriSpeech.inference.loading import Trained
 from results.latency import delay
-from results.latency.listening import delays, listen
+from results.latency.word_delays import delays, listen
 
 FRAMES = "_AB_ _CC__ D_____________"  # AB, CC as one C, D
 LAST = {"AB": 2, "C": 6, "D": 11}  # the frame in which each last letter begins

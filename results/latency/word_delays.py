@@ -1,11 +1,14 @@
-"""What a listener of a stream gets: the words as they come, how late each is, and the time to compute."""
+"""How late each word of a stream is, and the time to compute: what `results.latency.delay` measures with."""
 
+import itertools
 import time
 
 import jiwer
 import numpy as np
 import torch
 from speech_attention.front_end import SAMPLE_RATE
+
+from recipes.LibriSpeech.inference.sessions import stream_rounds
 
 KINDS = ("emitted", "closed")
 """What a delay runs to: the last letter of a word is out; it is known that this was the last one. See `Word`."""
@@ -32,32 +35,24 @@ def listen(system, signals, packet):
     frames : list of int
         Frames that then came out.
     """
+    words, seconds, frames = [[] for _ in signals], [], []
     if packet is None:
-        return _listen_to_the_end(system, signals)
-    words, seconds, frames, recognizer = [[] for _ in signals], [], [], system.recognizer()
-    live = [(recognizer.open(), signal, said) for signal, said in zip(signals, words)]
-    while live:
-        begin, before = time.process_time(), sum(stream.frames for stream, *_ in live)
-        for stream, signal, _ in live:
-            stream.feed(signal[stream.heard : stream.heard + packet])
-            if stream.heard == len(signal):
-                stream.close()
-        outputs = recognizer.run([stream for stream, *_ in live])
+        for said, signal in zip(words, signals):
+            begin = time.process_time()
+            said += system.offline(signal).words
+            seconds.append(time.process_time() - begin)
+            frames.append(-(-len(signal) // system.model.front_end.hop))
+        return words, seconds, frames
+    data = [{"id": place, "sig": signal} for place, signal in enumerate(signals)]
+    done, begin = [0] * len(signals), time.process_time()
+    for outputs in stream_rounds(system.recognizer(), data, itertools.repeat(packet), streams=len(signals)):
         seconds.append(time.process_time() - begin)
-        frames.append(sum(stream.frames for stream, *_ in live) - before)
-        for (*_, said), output in zip(live, outputs):
-            said += output.words
-        live = [entry for entry in live if not entry[0].ended]
-    return words, seconds, frames
-
-
-def _listen_to_the_end(system, signals):
-    words, seconds = [], []
-    for signal in signals:
+        frames.append(sum(stream.frames - done[utterance["id"]] for utterance, stream, _ in outputs))
+        for utterance, stream, output in outputs:
+            done[utterance["id"]] = stream.frames
+            words[utterance["id"]] += output.words
         begin = time.process_time()
-        words.append(system.offline(signal).words)
-        seconds.append(time.process_time() - begin)
-    return words, seconds, [-(-len(signal) // system.model.front_end.hop) for signal in signals]
+    return words, seconds, frames
 
 
 def delays(reference, ends, words):
