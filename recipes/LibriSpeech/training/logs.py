@@ -95,7 +95,8 @@ class StageLogs:
     def _print(self, where: str, words: str, seconds_left: float) -> None:
         if if_main_process():
             left = f"  {duration(seconds_left)} left" if seconds_left else ""
-            tqdm.write(f"{self.stage} {where}  {words}{left}")  # above the progress bar, if there is one
+            with tqdm.external_write_mode():  # above the progress bar, if there is one
+                print(f"{self.stage} {where}  {words}{left}", flush=True)
 
     def _log_record(self, epoch: int, record: Mapping[str, float]) -> None:
         path = self.folder / self.stage / "log.jsonl"

@@ -55,6 +55,7 @@ def test_the_logs_of_a_run_agree(tree, tmp_path, capsys):
     assert 0 < 24 / first["throughput"] < first["seconds"]  # 12 utterances of 2 s: the epoch's training took a part of the time
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_in_the_same_logs(tree, tmp_path, monkeypatch, capsys):
     """Stopped inside an epoch, and after an epoch was logged, before its checkpoint: then it is logged once more."""
     root, options, stops = tree(), {"tensorboard": "True"}, []

@@ -183,7 +183,9 @@ def test_half_precision_skips_an_update_for_both_optimisers(bad):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("yaml, changes", [("llsa", {}), ("shared_attention", {"owners": "[0]"})], ids=["llsa", "shared"])
+@pytest.mark.parametrize(
+    "yaml, changes", [("llsa", {"tensorboard": "True"}), ("shared_attention", {"owners": "[0]"})], ids=["llsa", "shared"]
+)
 def test_two_processes(tree, tmp_path, yaml, changes):
     """torchrun: both processes train on their part of the data, and one of them writes the results.
 
@@ -195,4 +197,6 @@ def test_two_processes(tree, tmp_path, yaml, changes):
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["wer"]["test-c"]["utterances"] == SPLITS["test-c"]
     assert summary["command"].startswith("torchrun --nproc_per_node=2 train.py ")
-    assert len((tmp_path / "run" / "finetune" / "log.jsonl").read_text().splitlines()) == 2
+    logs = tmp_path / "run" / "finetune" / "log.jsonl", tmp_path / "run" / "train_log.txt"
+    assert [len(log.read_text().splitlines()) for log in logs] == [2, 4]
+    assert len(list(tmp_path.rglob("events.out.*"))) == (2 if "tensorboard" in changes else 0)  # a file for each stage
