@@ -16,7 +16,7 @@ from torchaudio.transforms import MelSpectrogram
 from tqdm import tqdm
 
 from recipes.LibriSpeech.data.dataset import spread
-from recipes.LibriSpeech.inference.loading import tagged
+from recipes.LibriSpeech.yaml_text import tagged
 from results.attention.phones import inventory
 
 DECAYS = (1e-1, 1e-2, 1e-3)  # of the probe's weights: wide features, such as filterbanks, want more

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from recipes.command_line import UserError
 from recipes.files import write_json
+from recipes.LibriSpeech import run_folder
 from recipes.LibriSpeech.experiment import identity, load, run_name
 from recipes.LibriSpeech.summary import Summary
 from results import MEASURED, ROOT, RUNS
@@ -93,8 +94,10 @@ class PlannedRun(NamedTuple):
     def part_done(self) -> float:
         """How much of it is done, from 0 to 1: epochs that are over among all, the test counting as one more."""
         try:
-            config = json.loads((self.folder / "config.json").read_text())
-        except (OSError, ValueError):
+            config = run_folder.read_config(self.folder)
+        except UserError:
+            config = None
+        if config is None:
             return 0.0
         logs = [self.folder / stage / "log.jsonl" for stage in ("pretrain", "finetune")]
         done = sum(len(log.read_text().splitlines()) for log in logs if log.exists())

@@ -1,21 +1,25 @@
 """From manifests to SpeechBrain data sets and loaders, and the CTC tokens."""
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from speechbrain.dataio.dataio import read_audio
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import DynamicBatchSampler
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from recipes.command_line import UserError
-from recipes.LibriSpeech.data.prepare import find_root, prepare
+from recipes.LibriSpeech.data.download import download
+from recipes.LibriSpeech.data.prepare import Manifest, find_root, prepare
 from recipes.LibriSpeech.data.synthetic import embedded_corpus
 
 TOKENS = ("<blank>", " ", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 """The 29 characters of CTC; a space ends a word."""
 
 
-def encode(words):
+def encode(words: str) -> torch.Tensor:
     """The token numbers of a transcript.
 
     Example
@@ -26,7 +30,7 @@ def encode(words):
     return torch.tensor([TOKENS.index(character) for character in words], dtype=torch.long)
 
 
-def read(path):
+def read(path: str) -> torch.Tensor:
     """Samples of a file, (samples,)."""
     try:
         return read_audio(path)
@@ -34,7 +38,7 @@ def read(path):
         raise UserError(f"cannot decode {path}: put a sound copy there, or remove it and its transcript") from error
 
 
-def dataset(manifests, root):
+def dataset(manifests: Iterable[Manifest], root: str | Path) -> DynamicItemDataset:
     """The utterances of one or more splits, shortest first.
 
     Arguments
@@ -62,18 +66,58 @@ def dataset(manifests, root):
     return data.filtered_sorted(sort_key="duration")
 
 
-def batches(data, batch_seconds, seed):
+def batches(data: DynamicItemDataset, batch_seconds: float, seed: int) -> DynamicBatchSampler:
     """A sampler of training batches of utterances of like length, about `batch_seconds` of audio each, shuffled by epoch."""
     return DynamicBatchSampler(data, batch_seconds, num_buckets=12, shuffle=True, batch_ordering="random", seed=seed)
 
 
-def absolute_lengths(batch_item):
+def absolute_lengths(batch_item: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """SpeechBrain's relative lengths as whole numbers of samples or tokens."""
     signal, relative = batch_item
     return (relative.double() * signal.size(1)).round().long()
 
 
-def load_split(folder, config, split=None, data_folder=None):
+def load_sets(hparams: Mapping) -> tuple[dict, dict[str, Manifest]]:
+    """The data of an experiment, made or fetched if it must be, and prepared.
+
+    Arguments
+    ---------
+    hparams : dict
+        The loaded YAML. The manifests go to its `output_folder`.
+
+    Returns
+    -------
+    sets : dict
+        `train` and `dev`, a DynamicItemDataset each, and `test`, one for each split.
+    manifests : dict
+        Manifest of each split.
+    """
+    folder, groups = hparams["data_folder"], {name: hparams[f"{name}_splits"] for name in ("train", "dev", "test")}
+    splits = list(dict.fromkeys(split for group in groups.values() for split in group))
+    if folder is None:
+        folder = _main_first(embedded_corpus, hparams["embedded_folder"])
+    elif hparams["download"]:
+        _main_first(download, splits, folder)
+    manifests = _main_first(prepare, folder, hparams["output_folder"] / "manifests", splits, hparams["skip_bad"])
+    root = find_root(folder)
+    sets: dict = {name: dataset([manifests[split] for split in groups[name]], root) for name in ("train", "dev")}
+    sets["test"] = {split: dataset([manifests[split]], root) for split in groups["test"]}
+    return sets, manifests
+
+
+def _main_first(function: Callable, *arguments: Any) -> Any:
+    """The result of `function` on every process: the main one makes it, the others then find it made."""
+    if not if_main_process():
+        ddp_barrier()
+    result = function(*arguments)
+    if if_main_process():
+        ddp_barrier()
+    return result
+
+
+def load_split(
+    folder: str | Path, config: Mapping, split: str | None = None, data_folder: str | Path | None = None
+) -> tuple[Manifest, DynamicItemDataset]:
     """The utterances of a split, from the data that the experiment was made with.
 
     Arguments
@@ -81,7 +125,7 @@ def load_split(folder, config, split=None, data_folder=None):
     folder : str or Path
         Of the experiment; the manifest goes there, as in training.
     config : dict
-        Its resolved configuration, see `trained.load`.
+        Its resolved configuration, see `inference.loading.load`.
     split : str or None
         None: the first test split.
     data_folder : str or Path or None
@@ -99,7 +143,7 @@ def load_split(folder, config, split=None, data_folder=None):
     return manifest, dataset([manifest], find_root(data_folder))
 
 
-def spread(items, count):
+def spread(items: Sequence, count: int) -> list:
     """`count` of the items, or all if there are not so many, evenly spread over them.
 
     Example

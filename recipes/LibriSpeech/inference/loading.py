@@ -1,7 +1,6 @@
 """The trained system of an experiment folder, for everything that comes after training."""
 
 import io
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,9 @@ from speech_attention.recognizer import Output, Recognizer
 from speechbrain.utils.checkpoints import Checkpointer
 
 from recipes.command_line import UserError
+from recipes.LibriSpeech import run_folder
 from recipes.LibriSpeech.data.dataset import TOKENS
+from recipes.LibriSpeech.yaml_text import tagged
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,11 @@ def load(folder):
         If the folder is not an experiment, has no finished epoch of fine-tuning, or its weights do not fit.
     """
     folder = Path(folder)
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        description = config["model"]
-    except OSError as error:
-        raise UserError(f"{folder} is not the folder of an experiment: it has no config.json that can be read") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'config.json'} is damaged: test or train the experiment again") from error
+    config = run_folder.read_config(folder)
+    if config is None:
+        raise UserError(f"{folder} is not the folder of an experiment: it has no {run_folder.CONFIG}")
+    if "model" not in config:
+        raise run_folder.damaged(folder / run_folder.CONFIG)
     checkpoints = folder / "finetune" / "checkpoints"
     try:
         best = Checkpointer(checkpoints).find_checkpoint(min_key="WER") if checkpoints.is_dir() else None
@@ -85,26 +84,10 @@ def load(folder):
     if best is None:
         raise UserError(f"{folder} has no fine-tuned model yet: train it first (python train.py ...)")
     try:
-        model = load_hyperpyyaml(io.StringIO(f"model: {tagged(description)}"))["model"]
+        model = load_hyperpyyaml(io.StringIO(f"model: {tagged(config['model'])}"))["model"]
         model.load_state_dict(torch.load(best.path / "model.ckpt", map_location="cpu", weights_only=True))
     except Exception as error:  # a class that is not there, a damaged file, weights of another model
         raise UserError(f"cannot load the model of {folder}: {' '.join(str(error).split())[:300]}") from error
     if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
         raise UserError(f"the model in {best.path} has weights that are not finite: train it again")
     return Trained(model.eval(), config)
-
-
-def tagged(node):
-    """A plain description (see `experiment.plain`) as the YAML text that it came from, in one line.
-
-    Example
-    -------
-    >>> tagged({"class": "!new:collections.Counter", "a": 1, "b": [True, None]})
-    '!new:collections.Counter {"a": 1, "b": [true, null]}'
-    """
-    if isinstance(node, dict):
-        entries = ", ".join(f"{json.dumps(key)}: {tagged(value)}" for key, value in node.items() if key != "class")
-        return f"{node.get('class', '')} {{{entries}}}".strip()
-    if isinstance(node, list):
-        return f"[{', '.join(map(tagged, node))}]"
-    return json.dumps(node)

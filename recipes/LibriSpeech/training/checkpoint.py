@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from speech_attention.model import CTCModel, SpeechEncoder
+from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
@@ -70,6 +71,38 @@ class AtomicCheckpointer(Checkpointer):
 def attention(config: Mapping[str, Any]) -> dict[str, Any]:
     """What a configuration says of its attention, for comparison with that of another."""
     return {**config["attention"], "lookaheads": config.get("lookaheads")}
+
+
+def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What an encoder must share with the experiment that loads it."""
+    keys = ("block", "front_end", "dim", "ffn_dim", "num_layers", "owners")
+    return {"attention": attention(config), **{key: config[key] for key in keys}}
+
+
+def starting_weights(hparams: Mapping[str, Any], config: Mapping[str, Any], train: DynamicItemDataset) -> None:
+    """Give the model of an experiment the weights that its fine-tuning starts from.
+
+    Arguments
+    ---------
+    hparams, config : dict
+        See `experiment.build`: `weights` and `pretrained` of the first say where weights come from; without them it is the
+        encoder that the experiment itself has pre-trained. Without pre-training, the initial weights stay.
+    train : DynamicItemDataset
+        The training set, for the statistics of the features where no weights are loaded.
+    """
+    model, own = hparams["model"], hparams["output_folder"] / "pretrain" / "encoder.ckpt"
+    if hparams["weights"]:
+        load_weights(hparams["weights"], model, architecture(config), hparams["any_attention"])
+    elif hparams["pretrained"] or hparams["pretrain"]["epochs"]:
+        load_encoder(hparams["pretrained"] or own, model, architecture(config), hparams["any_attention"])
+    else:
+        fit_front_end(model.front_end, train)
+
+
+def fit_front_end(front_end: Any, train: DynamicItemDataset, utterances: int = 300) -> None:
+    """Normalise features by statistics of some training utterances, spread over all."""
+    some = range(0, len(train), max(1, len(train) // utterances))
+    front_end.fit(train[index]["sig"] for index in some)
 
 
 def _encoder_state(model: SpeechEncoder) -> State:

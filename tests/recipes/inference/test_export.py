@@ -15,7 +15,7 @@ import torch
 from speech_attention.streaming import tree_map
 from tiny import ROOT
 
-from recipes.LibriSpeech import experiment
+from recipes.LibriSpeech import experiment, run_folder
 from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.decoding.wer import greedy_words
 from recipes.LibriSpeech.inference import export, loading
@@ -48,7 +48,8 @@ def noise(samples, seed=0):
 def make_experiment(folder, yaml, changes={}):
     """Leave a fine-tuned experiment as train.py would, with weights whose text is rich."""
     overrides = "\n".join(f"{key}: {value}" for key, value in {**TINY, **changes}.items())
-    hparams, config = experiment.load(ROOT / "hparams" / f"{yaml}.yaml", overrides)
+    text = experiment.resolve(ROOT / "hparams" / f"{yaml}.yaml", overrides)
+    hparams, _ = experiment.build(text)
     model, generator = hparams["model"].eval(), torch.Generator().manual_seed(0)
     model.front_end.fit([noise(64000, seed=1)])
     with torch.no_grad():
@@ -59,7 +60,7 @@ def make_experiment(folder, yaml, changes={}):
         y, _ = super(type(model), model).forward(noise(64000)[None], torch.tensor([64000]))
         model.head.bias.copy_(-model.head.weight @ y[0].mean(dim=0))  # every token is the best one somewhere
     folder.mkdir(exist_ok=True)
-    experiment.save_config(folder, config)
+    run_folder.save(folder, text, data={}, command="")
     AtomicCheckpointer(folder / "finetune" / "checkpoints", {"model": model}).save_checkpoint(meta={"WER": 50.0})
     return folder
 

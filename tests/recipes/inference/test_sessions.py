@@ -85,7 +85,7 @@ def test_a_difference_is_counted_and_named(experiment, monkeypatch):
 def test_what_is_not_a_trained_experiment(experiment, tmp_path):
     folder, _ = experiment
     (tmp_path / "empty").mkdir()
-    for path in (tmp_path / "empty", tmp_path / "nowhere", folder / "config.json"):
+    for path in (tmp_path / "empty", tmp_path / "nowhere", folder / "hyperparams.yaml"):
         with pytest.raises(UserError, match="not the folder of an experiment"):
             loading.load(path)
     (weights,) = (folder / "finetune" / "checkpoints").glob("CKPT*/model.ckpt")
@@ -110,6 +110,6 @@ def test_what_is_not_a_trained_experiment(experiment, tmp_path):
     weights.parent.rename(weights.parent.with_name("partial-CKPT"))
     with pytest.raises(UserError, match="no fine-tuned model yet"):
         loading.load(folder)
-    (folder / "config.json").write_text("{")
+    (folder / "hyperparams.yaml").write_text("{")
     with pytest.raises(UserError, match="damaged"):
         loading.load(folder)

@@ -22,7 +22,7 @@ from torchaudio.functional import resample
 
 import train
 import transcribe
-from recipes.LibriSpeech import experiment
+from recipes.LibriSpeech import experiment, run_folder
 from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.decoding.wer import greedy_words
 from recipes.LibriSpeech.inference import loading
@@ -54,7 +54,8 @@ def make_experiment(tmp_path_factory):
     def make(case, block="transformer"):
         small = "dim: 16\nffn_dim: 16\nnum_layers: 2\nnum_heads: 2\n"
         yaml = ROOT / "hparams" / f"{case.partition('-')[0]}.yaml"
-        hparams, config = experiment.load(yaml, f"{small}{CASES[case]}\n{BLOCKS[block]}")
+        text = experiment.resolve(yaml, f"{small}{CASES[case]}\n{BLOCKS[block]}")
+        hparams, _ = experiment.build(text)
         folder, model = tmp_path_factory.mktemp(case), hparams["model"].eval()
         samples = torch.from_numpy(speech(20, seed=99)[:, 0]).float()
         model.front_end.fit([samples])
@@ -65,7 +66,7 @@ def make_experiment(tmp_path_factory):
             model.head.weight.copy_(3 * torch.randn(len(TOKENS), 5, generator=torch.Generator().manual_seed(0)) @ scaled)
             model.head.bias.copy_(-model.head.weight @ frames.mean(dim=0))
             model.head.bias[TOKENS.index(" ")] += 6
-        experiment.save_config(folder, config)
+        run_folder.save(folder, text, data={}, command="")
         Checkpointer(folder / "finetune" / "checkpoints", {"model": model}).save_checkpoint(meta={"WER": 100.0})
         return folder
 

@@ -11,7 +11,7 @@ from speech_attention.front_end import FrontEnd
 from speech_attention.model import CTCModel
 from speechbrain.utils.checkpoints import Checkpointer
 
-from recipes.LibriSpeech import experiment
+from recipes.LibriSpeech import experiment, run_folder
 from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.inference.loading import Trained
 
@@ -75,9 +75,11 @@ def random_model(yaml, overrides=""):
 def save_experiment(folder, root, yaml="llsa", overrides=""):
     """Write the folder of a tiny experiment as training leaves it, with the data in `root`; returns it as `Trained`."""
     splits = "train_splits: [train-a]\ndev_splits: [dev-b]\ntest_splits: [test-c]\n"
-    model, config = random_model(yaml, f"{overrides}\n{splits}data_folder: {root}\n")
+    overrides = f"{overrides}\n{splits}data_folder: {root}\n"
+    model, config = random_model(yaml, overrides)
     folder.mkdir()
-    experiment.save_config(folder, config)
+    text = experiment.resolve(experiment.HPARAMS / f"{yaml}.yaml", TINY + overrides)
+    run_folder.save(folder, text, data={}, command="")
     Checkpointer(folder / "finetune" / "checkpoints", {"model": model}).save_checkpoint(meta={"WER": 50.0})
     return Trained(model, config)
 

@@ -1,0 +1,164 @@
+"""The folder of a run: the YAML that it belongs to, and the guard against mixing two experiments in one folder."""
+
+import json
+import os
+import shlex
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import ruamel.yaml
+from speechbrain.utils.distributed import if_main_process
+
+from recipes import files
+from recipes.command_line import UserError
+from recipes.LibriSpeech import yaml_text
+from recipes.LibriSpeech.experiment import INCIDENTAL, identity
+from recipes.LibriSpeech.summary import config_hash
+from recipes.LibriSpeech.training import optimization
+
+CONFIG = "hyperparams.yaml"
+"""The file with all values of the experiment."""
+OLD_CONFIG = "config.json"
+"""What older runs have in its place: the same values as JSON, objects as `yaml_text.plain` says."""
+HEADER = """\
+# All values of one experiment. load_hyperpyyaml(open("hyperparams.yaml")) makes its model, `model`; the weights are in
+# finetune/checkpoints. The command:
+#     {command}
+
+"""
+DATA = "\n# SHA-256 of the manifest of each split\ndata:\n"
+
+
+def read_config(folder: str | Path) -> dict | None:
+    """The plain values of the experiment in a folder, see `experiment.build`; `data` has the checksum of each split.
+
+    Arguments
+    ---------
+    folder : str or Path
+        As train.py leaves it; older ones have config.json in place of hyperparams.yaml.
+
+    Returns
+    -------
+    dict or None
+        None if no experiment has begun in it.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged.
+    """
+    for name, parse in ((CONFIG, yaml_text.parse), (OLD_CONFIG, json.loads)):
+        path = Path(folder) / name
+        if path.is_file():
+            try:
+                config = yaml_text.plain(parse(path.read_text()))
+            except (ValueError, ruamel.yaml.error.YAMLError) as error:
+                raise damaged(path) from error
+            if not isinstance(config, dict):
+                raise damaged(path)
+            return config
+    return None
+
+
+def damaged(path: Path) -> UserError:
+    """The error for a file of a run folder that cannot be read."""
+    return UserError(f"{path} is damaged: delete {path.parent} and train again, or give another --output_folder")
+
+
+def check(folder: str | Path, config: dict) -> None:
+    """Refuse a folder in which an experiment with another configuration, or on other data, has begun.
+
+    Arguments
+    ---------
+    folder : str or Path
+    config : dict
+        As `experiment.build` returns it; may have `data`, the checksum of each split.
+    """
+    before = read_config(folder)
+    if before is None:
+        return
+    before = optimization.completed(before)
+    changed = [key for key in sorted(config.keys() - INCIDENTAL) if config[key] != before.get(key)]
+    if changed:
+        raise UserError(
+            f"{folder} holds an experiment with another {', '.join(changed)}: go on with its own configuration, give "
+            "another --output_folder, or delete it"
+        )
+
+
+def save(folder: Path, text: str, data: dict[str, str], command: str) -> None:
+    """Write `hyperparams.yaml`: from here on the folder belongs to this experiment.
+
+    Arguments
+    ---------
+    folder : Path
+    text : str
+        As `experiment.resolve` returns it.
+    data : dict
+        From each split to the checksum of its manifest.
+    command : str
+        The one that does the experiment again, see `command`.
+    """
+    if if_main_process():
+        checksums = "".join(f"    {json.dumps(split)}: {json.dumps(sha256)}\n" for split, sha256 in data.items())
+        files.write_text(folder / CONFIG, HEADER.format(command=command) + text + DATA + checksums)
+
+
+def clear(folder: Path) -> None:
+    """Remove what an experiment left in the folder, and nothing else."""
+    files_of_it = [folder / name for name in (CONFIG, OLD_CONFIG) if (folder / name).exists()]
+    if files_of_it:
+        for name in ("pretrain", "finetune", "manifests", "tensorboard"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / "train_log.txt").unlink(missing_ok=True)
+        for path in files_of_it:
+            path.unlink()
+
+
+def origin(start: str | None) -> dict | None:
+    """What an experiment began with, for its summary.
+
+    Arguments
+    ---------
+    start : str or None
+        Its `weights` or `pretrained`.
+
+    Returns
+    -------
+    dict or None
+        Name of the folder or file; of a folder the hash of the configuration, and the command if it is there. None without
+        a start.
+    """
+    if start is None:
+        return None
+    config, summary = read_config(start), Path(start) / "summary.json"
+    return {
+        "name": Path(start).name,
+        "config_hash": config and config_hash(identity(config)),
+        "command": json.loads(summary.read_text()).get("command") if summary.is_file() else None,
+    }
+
+
+def command(arguments: Sequence[str]) -> str:
+    """The command that does this experiment again, elsewhere: without incidental options and their paths.
+
+    Example
+    -------
+    >>> command(["hparams/sa.yaml", "--data_folder", "/data", "--device", "cpu", "--lm", "/text.gz", "--seed", "2"])
+    'python train.py hparams/sa.yaml --seed 2 --data_folder LIBRISPEECH --lm LM'
+    """
+    drop = INCIDENTAL | {"device", "distributed_backend"}
+    processes = int(os.environ.get("WORLD_SIZE", 1))  # as torchrun says
+    words, keep = [*(["torchrun", f"--nproc_per_node={processes}"] if processes > 1 else ["python"]), "train.py"], True
+    for word in arguments:
+        if word == "--noprogressbar":
+            continue
+        if word.startswith("--"):
+            keep = word[2:].partition("=")[0] not in drop
+        if keep:
+            words.append(word)
+    given = {word.partition("=")[0] for word in arguments}
+    for option, place in (("--data_folder", "LIBRISPEECH"), ("--lm", "LM")):
+        words += [option, place] if option in given else []
+    return shlex.join(words)

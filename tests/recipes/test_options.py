@@ -1,0 +1,80 @@
+"""What train.py says without training: help, the whole YAML of an experiment, one line where it is called wrongly."""
+
+import io
+
+import pytest
+from hyperpyyaml import load_hyperpyyaml
+from tiny import ROOT
+
+import train
+from recipes.LibriSpeech import experiment, options, yaml_text
+from recipes.LibriSpeech.checks import HPARAMS, SCALES
+
+
+def test_help_has_every_key_with_comment_default_and_choices(capsys):
+    assert train.main(["--help"]) == train.main([str(HPARAMS / "sa.yaml"), "-h"]) == 0
+    text = options.help_text()
+    assert capsys.readouterr().out == 2 * (text + "\n")
+    shared = (HPARAMS / "experiment.yaml").read_text()
+    for key in yaml_text.parse(shared):
+        assert text.count(f"\n  --{key} ") == 1 and (key,) in yaml_text.comments(shared)  # each has one
+    joined = " ".join(text.split())
+    for comment in yaml_text.comments(shared).values():
+        assert comment in joined
+    assert [f"\n{heading}:\n" in text for heading in yaml_text.sections(shared).values()] == [True] * 7
+    assert f"One of {', '.join(SCALES)}. [mini]" in joined
+    assert "One of all, pretrain, finetune, test, show. [all]" in joined
+    assert "Width of the frames. [base 768; cpu, mini 128; medium, small 256]" in joined
+    assert "less memory, a third more time. [False; base True]" in joined
+    assert "epochs 0 leaves pre-training out. [base 200; cpu 0; medium, small 60; mini 2]" in joined
+    assert all(f"  --{option} " in text for option in options.RUN_OPTIONS)
+    assert max(map(len, text.splitlines())) <= options.WIDTH
+
+
+def test_every_entry_of_every_attention_is_explained():
+    text = " ".join(options.help_text().split())
+    for path in HPARAMS.glob("*.yaml"):
+        if path.stem != "experiment":
+            explained, own = yaml_text.comments(path.read_text()), yaml_text.parse(path.read_text())
+            for key, value in own["attention"].items():
+                if yaml_text.tag_of(value) != "!ref":
+                    assert explained["attention", key] in text
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"dim": "48", "attention": "{chunk: 3, reuse: queries}", "scale": "base"}], ids=["", "changed"]
+)
+def test_show_prints_what_a_run_would_hold_and_does_nothing(tmp_path, monkeypatch, capsys, changes):
+    monkeypatch.chdir(tmp_path)
+    path = str(ROOT / "hparams" / "llsa.yaml")
+    options = [word for key, value in changes.items() for word in (f"--{key}", value)]
+    assert train.main([path, "--stage", "show", "--data_folder", "nowhere", *options]) == 0
+    shown = capsys.readouterr().out
+    overrides = {"data_folder": "nowhere", **changes}
+    assert shown == experiment.resolve(path, "\n".join(f"{key}: {value}" for key, value in overrides.items()))
+    assert not any(tmp_path.iterdir())
+    hparams = load_hyperpyyaml(io.StringIO(shown))
+    assert hparams["dim"] == int(changes.get("dim", 128)) and hparams["model"].encoder is hparams["encoder"]
+    keys = list(yaml_text.parse((HPARAMS / "experiment.yaml").read_text()))
+    assert list(hparams) == keys
+
+
+def test_comments_stay_with_their_class():
+    """An entry of another class of the same name is not explained by the comment of the one that was there."""
+    text = experiment.resolve(HPARAMS / "llsa.yaml", "attention: !name:speech_attention.attention.SummaryMixing {chunk: 4}")
+    assert "chunk: 4" in text and "revised look-ahead" not in text
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ([], "give the YAML of an attention first: hparams/aa.yaml, "),
+        (["hparams/llsa.yaml", "--precision", "fp8"], "--precision: invalid choice: 'fp8'"),
+        (["hparams/nothing.yaml"], "no file hparams/nothing.yaml"),
+    ],
+    ids=["nothing", "choice", "file"],
+)
+def test_a_wrong_call_ends_in_one_line(capsys, words, message):
+    assert train.main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
