@@ -73,7 +73,7 @@ def build(hparams: Mapping, config: dict, start: dict | None, brain, tested: Tes
     config : dict
         What decides its result, see `experiment.identity`.
     start : dict or None
-        The experiment whose weights it began with, see `experiment.origin`.
+        The experiment whose weights it began with, see `run_folder.origin`.
     brain : FinetuneBrain
         After the test.
     tested : Tested

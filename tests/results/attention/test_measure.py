@@ -150,7 +150,7 @@ def test_bad_input(make, tmp_path, capsys, monkeypatch):
         (["mine", "--alignments", "gone"], "no folder"),
         (["mine", "--alignments", "mine"], "no TextGrid in mine is named like an utterance of test-c"),
         (["mine", "--alignments", "broken"], "broken/104-7-0000.TextGrid"),
-        (["mine", "--output", "mine/config.json"], "config.json"),
+        (["mine", "--output", "mine/hyperparams.yaml"], "hyperparams.yaml"),
     ]:
         assert measure.main(options) == 2
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
