@@ -1,5 +1,6 @@
 """An experiment: its YAML files read as one, the objects that they describe, and what identifies it."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ def _parse(text: str, path: str | Path) -> Any:
     return node
 
 
-def merge(base: dict, changes: dict, where: str = "", optional: set[str] = frozenset()) -> None:
+def merge(base: dict, changes: dict, where: str = "", optional: Collection[str] = ()) -> None:
     """Write `changes` into the mapping `base`, in place; a null may replace anything where the key is `optional`.
 
     Entries that the block of an object does not have yet are added: `check_entries` tells whether its class takes them.

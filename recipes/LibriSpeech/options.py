@@ -58,7 +58,7 @@ def help_text() -> str:
     """What `--help` prints: all keys by section, with their comments, choices, and values by scale."""
     shared = (HPARAMS / "experiment.yaml").read_text()
     comments, sections = comments_of(shared), yaml_text.sections(shared)
-    values = {None: yaml_text.parse(shared)}
+    values: dict[str | None, Any] = {None: yaml_text.parse(shared)}
     values |= {scale: yaml_text.parse((HPARAMS / "scale" / f"{scale}.yaml").read_text()) for scale in SCALES}
     lines = [USAGE]
     for key in values[None]:
