@@ -106,8 +106,8 @@ def measured_on(results):
     >>> measured_on({"device": "cpu", "threads": 2, "environment": {"cpu": "AMD EPYC", "versions": {"torch": "2.14"}}})
     'AMD EPYC, 2 threads, torch 2.14'
     """
-    environment = results["environment"]
-    device = environment["gpu"] if results["device"] == "cuda" else f"{environment['cpu']}, {results['threads']} threads"
+    environment, threads = results["environment"], results["threads"]
+    device = environment["gpu"] if results["device"] == "cuda" else f"{environment['cpu']}, {threads} thread{'s' * (threads > 1)}"
     return f"{device}, torch {environment['versions']['torch']}"
 
 
