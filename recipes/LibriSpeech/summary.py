@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,10 +17,11 @@ from speech_attention.recognizer import Recognizer
 from recipes import machine
 from recipes.command_line import UserError
 from recipes.LibriSpeech.data.dataset import TOKENS
+from recipes.LibriSpeech.decoding.wer import Utterance
 from recipes.LibriSpeech.training.optimization import completed
 
-STAGES = "pretrain", "finetune"
-SYNTHETIC = "synthetic (espeak-ng), FLAC"
+MANIFEST = "utterances", "hours", "speakers", "sha256", "skipped"
+NO_START = {"name": None, "config_hash": None}
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -63,8 +64,8 @@ class Tested(NamedTuple):
     with_lm: tuple[dict, dict, dict] | None = None
 
 
-def build(hparams: Mapping, config: dict, start: dict | None, brain, tested: Tested, manifests: Mapping) -> dict:
-    """The content of `summary.json`.
+def build(hparams: Mapping, config: dict, start: dict | None, brain: Any, tested: Tested, manifests: Mapping) -> dict:
+    """The content of `summary.json`, plain values.
 
     Arguments
     ---------
@@ -79,17 +80,12 @@ def build(hparams: Mapping, config: dict, start: dict | None, brain, tested: Tes
     tested : Tested
     manifests : dict
         Manifest of each split.
-
-    Returns
-    -------
-    dict
-        Plain values for JSON.
     """
     folder, model = hparams["output_folder"], hparams["model"]
     scores_lm, lm, utterances_lm = tested.with_lm or (None, None, {})
     seconds = sum(took for _, _, took, _ in tested.offline.values())
     audio_seconds = sum(audio for _, _, _, audio in tested.offline.values())
-    streaming = tested.streaming
+    streaming, logs = tested.streaming, {stage: _log(folder / stage) for stage in ("pretrain", "finetune")}
     return {
         "experiment": hparams["name"],
         **{key: config[key]["class"].rpartition(".")[2] for key in ("attention", "block", "objective")},
@@ -109,16 +105,16 @@ def build(hparams: Mapping, config: dict, start: dict | None, brain, tested: Tes
             "peak_mib": machine.peak_memory_mib(brain.device),
             "state_bytes": Recognizer(model, TOKENS).state_bytes if math.isfinite(model.encoder.lookahead) else None,
         },
-        "log": {stage: _stage_log(folder / stage) for stage in STAGES},
+        "log": logs,
         "utterances": {
             split: _columns(utterances, utterances_lm.get(split)) for split, (_, utterances, *_) in tested.offline.items()
         },
         "data": {
-            "codec": hparams["codec"] if hparams["data_folder"] else SYNTHETIC,
+            "codec": hparams["codec"] if hparams["data_folder"] else "synthetic (espeak-ng), FLAC",
             "splits": {name: hparams[f"{name}_splits"] for name in ("train", "dev", "test")},
-            "manifests": {split: _without_place(manifest) for split, manifest in manifests.items()},
+            "manifests": {split: {name: getattr(manifest, name) for name in MANIFEST} for split, manifest in manifests.items()},
         },
-        "time_s": {**{stage: _stage_seconds(folder / stage) for stage in STAGES}, "test": seconds},
+        "time_s": {**{stage: log[-1]["seconds"] if log else 0.0 for stage, log in logs.items()}, "test": seconds},
         "start": start,
         "command": hparams["command"],
         "config": config,
@@ -127,23 +123,18 @@ def build(hparams: Mapping, config: dict, start: dict | None, brain, tested: Tes
     }
 
 
-def _stage_log(folder):
+def _log(folder: Path) -> list[dict]:
     """The records of a training stage, one for each epoch; none if it did not run."""
-    log = Path(folder) / "log.jsonl"
+    log = folder / "log.jsonl"
     return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def _stage_seconds(folder):
-    """Seconds that a training stage took, over all its restarts; 0.0 if it did not run."""
-    return next((record["seconds"] for record in reversed(_stage_log(folder))), 0.0)
-
-
-def _columns(utterances, with_lm):
+def _columns(utterances: Sequence[Utterance], with_lm: Sequence[Utterance] | None) -> dict[str, str]:
     """Speaker, words and word errors of each utterance in the order of the sorted ids, each column joined by spaces.
 
     They are there for paired tests and intervals: `errors` of the greedy search, `errors_lm` with a language model.
     """
-    columns = {
+    columns: dict[str, list] = {
         "speakers": [utterance.id.partition("-")[0] for utterance in utterances],
         "words": [len(utterance.reference) for utterance in utterances],
         "errors": [utterance.errors for utterance in utterances],
@@ -151,11 +142,6 @@ def _columns(utterances, with_lm):
     if with_lm:
         columns["errors_lm"] = [utterance.errors for utterance in with_lm]
     return {name: " ".join(map(str, values)) for name, values in columns.items()}
-
-
-def _without_place(manifest):
-    """A manifest as a dict, without its name and place."""
-    return {name: value for name, value in dataclasses.asdict(manifest).items() if name not in ("split", "path")}
 
 
 class Wer(NamedTuple):
@@ -175,16 +161,20 @@ class Wer(NamedTuple):
         return cls(score["wer"], score["low"], score["high"], *counts)
 
 
-def _entry(*keys: str, doc: str, **default: Any) -> Any:
-    """A property of `Summary`: what stands below these keys, or the default where the last of them is not there."""
+def _entry(*keys: str, doc: str, then: Callable[[Any], Any] = lambda found: found, **default: Any) -> Any:
+    """A property of `Summary`: `then` of what stands below these keys, or of the default where the last of them is not there."""
 
-    def entry(summary):
+    def entry(summary: "Summary") -> Any:
         (*above, last), found = keys, summary.content
         for key in above:
             found = found[key]
-        return found.get(last, default["default"]) if default else found[last]
+        return then(found.get(last, default["default"]) if default else found[last])
 
     return property(entry, doc=doc)
+
+
+def _there(found: Any) -> bool:
+    return found is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,9 +190,8 @@ class Summary:
 
     Example
     -------
-    >>> summary = Summary({"wer": {"test-clean": {"wer": 5.84, "low": 5.51, "high": 6.2}}, "latency": {"attention_ms": 160.0}})
-    >>> summary.tests, summary.score("test-clean").wer, summary.streams
-    (['test-clean'], 5.84, True)
+    >>> Summary({"wer": {"test-clean": {"wer": 5.84, "low": 5.51, "high": 6.2}}}).score("test-clean").wer
+    5.84
     """
 
     content: dict
@@ -219,63 +208,34 @@ class Summary:
         return cls(content, path)
 
     experiment = _entry("experiment", doc="Its name, str.")
+    scale = _entry("scale", default=None, doc="Name of the scale, str or None.")
     attention = _entry("attention", doc="Name of the class of the attention, str.")
-    scale = _entry("scale", doc="Name of the scale, str or None.", default=None)
-    config_hash = _entry("config_hash", doc="Hash of `config`, str or None.", default=None)
-    command = _entry("command", doc="The words that do the experiment again, str or None.", default=None)
+    block = _entry("block", then=lambda name: name.removesuffix("Block"), doc="Kind of the blocks: `Transformer` or another.")
+    parameters = _entry("parameters", doc="How many numbers are trained, int.")
+    config = _entry("config", then=completed, doc="What decides the result, see `experiment.identity`; in today's keys, dict.")
+    chunk = _entry("config", "attention", "chunk", default=None, then=lambda n: n or 1, doc="Frames of a chunk, 1 without, int.")
+    revisions = _entry("config", "attention", "revisions", default=None, doc="The lags computed again, if not all; list or None.")
+    owners = _entry("config", "owners", default=None, doc="Layers that make maps, where others use them too; list or None.")
+    config_hash = _entry("config_hash", default=None, doc="Hash of the configuration, str or None.")
+    start = _entry("start", default=None, then=lambda start: start or NO_START, doc="See `experiment.origin`, dict.")
+    command = _entry("command", default=None, doc="The words that do the experiment again, str or None.")
     environment = _entry("environment", doc="Versions and hardware, see `machine.environment`, dict.")
     device = _entry("speed", "device", doc="Device that trained and tested it, str.")
-    parameters = _entry("parameters", doc="How many numbers are trained, int.")
+    seconds = _entry("time_s", then=lambda stages: sum(stages.values()), doc="Of both stages and the test, float.")
     lookahead_ms = _entry("latency", "attention_ms", doc="Look-ahead of all layers together, in ms; None: the utterance.")
     total_ms = _entry("latency", "total_ms", doc="The same with the frame itself and the front end.")
-    lm = _entry("lm", doc="The language model: its file, how it was estimated, its weights; dict or None.", default=None)
+    streams = _entry("latency", "attention_ms", then=_there, doc="Whether it has a streaming form, bool.")
+    tests = _entry("wer", then=list, doc="The test splits, list of str.")
+    lm = _entry("lm", default=None, doc="The language model: its file, how it was estimated, its weights; dict or None.")
+    has_counts = _entry("utterances", default=None, then=_there, doc="Whether `counts` are there, bool.")
+    has_log = _entry("log", default=None, then=_there, doc="Whether the records of its training are there, bool.")
     codec = _entry("data", "codec", doc="What the audio went through, str.")
     splits = _entry("data", "splits", doc="Names of the `train`, `dev` and `test` splits, dict of lists of str.")
 
     @property
     def name(self) -> str | None:
         """Of the file, without its ending."""
-        return self.path and self.path.stem
-
-    @property
-    def config(self) -> dict:
-        """What decides the result, see `experiment.identity`; older ones in today's keys."""
-        return completed(self.content["config"])
-
-    @property
-    def block(self) -> str:
-        """Kind of the blocks: Transformer, Conformer or Branchformer."""
-        return self.content["block"].removesuffix("Block")
-
-    @property
-    def start(self) -> dict:
-        """`name` and `config_hash` of the experiment whose weights it began with; both None if it began with none."""
-        return self.content.get("start") or {"name": None, "config_hash": None}
-
-    @property
-    def chunk(self) -> int:
-        """Final frames that share a set of revisions, or one mean."""
-        return self.config["attention"].get("chunk") or 1
-
-    @property
-    def revisions(self) -> list[int] | None:
-        """The look-ahead frames that are computed again, where these are not all."""
-        return self.config["attention"].get("revisions")
-
-    @property
-    def owners(self) -> list[int] | None:
-        """Layers that make attention maps, where others use them too."""
-        return self.config.get("owners")
-
-    @property
-    def streams(self) -> bool:
-        """Whether it has a streaming form."""
-        return self.lookahead_ms is not None
-
-    @property
-    def tests(self) -> list[str]:
-        """The test splits."""
-        return list(self.content["wer"])
+        return self.path.stem if self.path else None
 
     def score(self, test: str) -> Wer:
         """Of the greedy search, offline."""
@@ -291,16 +251,6 @@ class Summary:
         scores = self.content.get("wer_lm")
         return Wer.of(scores[test]) if scores else None
 
-    @property
-    def has_log(self) -> bool:
-        """Whether the records of the training are there."""
-        return "log" in self.content
-
-    @property
-    def has_counts(self) -> bool:
-        """Whether the words and errors of each utterance are there."""
-        return "utterances" in self.content
-
     def counts(self, test: str, what: str) -> np.ndarray | None:
         """`words`, `speakers`, `errors` or `errors_lm` of each utterance, in the order of the sorted ids."""
         column = self.content["utterances"][test].get(what)
@@ -309,11 +259,6 @@ class Summary:
     def log(self, stage: str) -> list[dict]:
         """The records of a training stage, one for each epoch."""
         return self.content.get("log", {}).get(stage, [])
-
-    @property
-    def seconds(self) -> float:
-        """Of both stages and the test."""
-        return sum(self.content["time_s"].values())
 
     def manifest(self, split: str) -> dict:
         """`utterances`, `hours`, `speakers` and `sha256` of a split; empty if it was not used."""
@@ -330,19 +275,7 @@ class Summary:
 
 
 def summary_rows(summary: Summary) -> list[dict]:
-    """The lines of the table that a run ends with: one for each of its test sets.
-
-    Example
-    -------
-    >>> rows = summary_rows(Summary({
-    ...     "experiment": "llsa", "attention": "LLSA", "scale": "mini", "parameters": 1234567,
-    ...     "wer": {"test-clean": {"wer": 5.84, "low": 5.51, "high": 6.2}},
-    ...     "wer_streaming": {"test-clean": {"wer": 5.84, "low": 5.51, "high": 6.2, "different": []}},
-    ...     "latency": {"attention_ms": 160.0, "total_ms": 200.0}, "time_s": {"pretrain": 60.0, "test": 30.0},
-    ... }))
-    >>> rows[0]["test"], rows[0]["WER % [95 %]"], rows[0]["look-ahead ms"], rows[0]["minutes"]
-    ('test-clean', '5.84 [5.51, 6.20]', 160.0, 1.5)
-    """
+    """The lines of the table that a run ends with: one for each of its test sets."""
     rows = []
     for test in summary.tests:
         score, streaming, with_lm = summary.score(test), summary.streaming_score(test), summary.lm_score(test)
