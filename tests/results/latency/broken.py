@@ -1,4 +1,4 @@
-"""Parts that break what they declare, for the controls of `test_latency.py`; YAML names them, e.g. `!new:broken.Late`."""
+"""Parts that break what they declare, for the controls of `test_budget.py`; YAML names them, e.g. `!new:broken.Late`."""
 
 import torch
 from speech_attention.attention import AA, LLSA, SA
