@@ -163,6 +163,18 @@ def test_muon_moves_the_matrices_of_the_encoder_and_nothing_else(tree, tmp_path)
         assert torch.linalg.matrix_norm(change, 2) < 1.3  # Newton-Schulz brings singular values near 1, from 0.7 to 1.2
 
 
+def test_any_optimiser_and_schedule_may_stand_in_the_yaml(tree, tmp_path):
+    own = {
+        "opt_class": "!name:torch.optim.SGD {momentum: 0.5}",
+        "schedule": "!name:builtins.min {}",
+    }  # of update, updates, warmup
+    options = {**own, "pretrain": "{epochs: 1, lr: 0.5, warmup: 0.25}", "ckpt_interval_steps": "0"}
+    assert train.main(arguments(tree(), tmp_path / "run", stage="pretrain", **options)) == 0
+    (state,) = (torch.load(path)["param_groups"] for path in tmp_path.rglob("optimizer.ckpt"))
+    assert state[0]["momentum"] == 0.5 and state[0]["lr"] == 0.5 * 0.25
+    assert json.loads((tmp_path / "run" / "pretrain" / "log.jsonl").read_text())["lr"] == 0.5 * 0.25
+
+
 def test_muon_may_be_left_out_of_a_scale_that_has_it():
     path, key = ROOT / "hparams" / "aa.yaml", "matrix_opt_class"
     assert experiment.load(path, f"scale: cpu\n{key}: null")[1][key] is None
