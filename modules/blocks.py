@@ -25,7 +25,7 @@ BlockFactory: TypeAlias = "Callable[..., Block]"
 
 
 class FeedForward(nn.Sequential):
-    """Norm, widen, activation, narrow; position-wise."""
+    """The feed-forward module of a block: norm, widen, activate, narrow. It treats each frame alone."""
 
     def __init__(self, dim: int, ffn_dim: int, activation: nn.Module, dropout: float):
         super().__init__(
@@ -35,20 +35,22 @@ class FeedForward(nn.Sequential):
 
 
 class Block(nn.Module):
-    """What all blocks share: a norm, an attention, and the layout of the stack.
+    """What all blocks share: a norm, an attention, and the change to and from the layout of the stack.
 
-    The first block of a stack turns (batch, time, dim) into (batch, groups, frames, dim), after the projections, so that
-    these are shared by a frame's revisions; the last one computes the final frames only. Both are exact.
+    The first block of a stack lays out (batch, time, dim) as (batch, groups, frames, dim). It does so after the projections
+    of its attention, so that a frame that is in several groups is projected once. The last block computes the final frames
+    alone. Both save time, and change no result.
 
     Arguments
     ---------
     dim : int
         Width of the frames.
     attention : callable
-        Factory called as `attention(dim=dim)`.
+        Factory, called as `attention(dim=dim)`.
     dropout : float
+        Probability of dropout in the modules of the block.
     first, last : bool
-        The block's place in its stack.
+        Whether the block is the first one of its stack, and whether it is the last one.
     """
 
     def __init__(self, dim: int, attention: AttentionFactory, dropout: float, first: bool, last: bool):
@@ -71,38 +73,58 @@ class Block(nn.Module):
         Arguments
         ---------
         x : torch.Tensor
-            (batch, time, dim) for the first block, else (batch, groups, frames, dim).
+            (batch, time, dim) in the first block, (batch, groups, frames, dim) in the others.
         valid : torch.Tensor
-            Like x without dim, bool.
+            The shape of x without dim, bool: which frames there are.
         table : torch.Tensor or None
-            What the attention made of the frames' positions, see `Mixer.table`.
+            What `Mixer.table` made of the positions of these frames.
         state : dict or None
-            None: these are all the frames there are. Otherwise of `initial_state` or of the last call, whose frames came
-            just before; then frames come out `attention.layer_lookahead` later.
-        shared : object
-            What the block before it returned: the attention map that it may follow.
+            None if these are all frames of their utterances. Otherwise the state from `initial_state` or from the call for
+            the frames just before; then frames come out `attention.layer_lookahead` frames later.
+        shared : tuple or None
+            The attention map that the block before it returned.
 
         Returns
         -------
-        x, valid, state, shared
-            (batch, groups, frames, dim), (batch, groups, frames), of the final frames only for the last block.
+        x : torch.Tensor
+            (batch, groups, frames, dim); in the last block, the final frames alone.
+        valid : torch.Tensor
+            (batch, groups, frames), which of these there are.
+        state : dict
+            For the next call.
+        shared : tuple or None
+            The attention map of these frames, for the next block.
         """
         raise NotImplementedError
 
     def mix(
         self, x: Tensor, valid: Tensor, table: Tensor | None, state: BlockState, shared: Shared
     ) -> tuple[Tensor, Tensor, Tensor, Shared]:
-        """The attention's part: x in the layout of the stack, what the attention adds to it, which frames there are, its map.
+        """Run the norm and the attention of the block, and update their entries of the state, which is changed in place.
 
-        Takes and leaves its part of the state.
+        Arguments
+        ---------
+        x, valid, table, state, shared
+            See `forward`.
+
+        Returns
+        -------
+        x : torch.Tensor
+            (batch, groups, frames, dim), what came in, laid out in groups and held back as long as the attention waits.
+        y : torch.Tensor
+            Like x, what the attention adds to it.
+        valid : torch.Tensor
+            (batch, groups, frames).
+        shared : tuple or None
+            The attention map of these frames.
         """
         layout = self.attention.layout
-        parts = self.attention.project(self.norm(x), table)  # each (batch, time, ..), or as x
+        parts = self.attention.project(self.norm(x), table)  # with the axes of x before dim
         if self.first:
             x, valid, parts = layout.expand(x), layout.expand(valid), tuple(layout.expand(part) for part in parts)
         if self.last:
             x = x[:, :, : layout.chunk]
-        if "residual" in state:  # frames leave the attention late: so must those beside it
+        if "residual" in state:  # the attention gives frames out late, so x must wait as long
             residual = torch.cat([state["residual"], x], dim=1)
             x, state["residual"] = residual[:, : x.size(1)], residual[:, x.size(1) :]
         y, valid, state["attention"], shared = self.attention.mix(
@@ -111,7 +133,7 @@ class Block(nn.Module):
         return x, self.dropout(self.attention.finish(y)), valid[:, :, : x.size(2)], shared
 
     def initial_state(self, batch_size: int) -> BlockState:
-        """State before the first frame, a dict of tensors (nested)."""
+        """The state of `batch_size` streams before their first frame."""
         state: BlockState = {"attention": self.attention.initial_state(batch_size)}
         if delay := int(self.attention.layer_lookahead):
             state["residual"] = self.norm.weight.new_zeros(batch_size, delay, 1, self.dim)
@@ -119,7 +141,7 @@ class Block(nn.Module):
 
 
 class TransformerBlock(Block):
-    """Pre-norm Transformer block.
+    """A Transformer block: attention, then a feed-forward module, each with a norm before it.
 
     Arguments
     ---------
@@ -152,7 +174,7 @@ class TransformerBlock(Block):
 
 
 class ConvolutionalBlock(Block):
-    """A block with a convolution over time beside its attention; `convolution` is a `DepthwiseConvolution`."""
+    """What the blocks share that have a convolution over time, which a subclass makes, beside their attention."""
 
     convolution: DepthwiseConvolution
 
@@ -166,14 +188,16 @@ class ConvolutionalBlock(Block):
 
 
 class ConformerBlock(ConvolutionalBlock):
-    """Half feed-forward, attention, convolution, half feed-forward, norm (Gulati et al., arXiv 2005.08100).
+    """A Conformer block (Gulati et al., arXiv 2005.08100).
+
+    Half a feed-forward module, attention, convolution, half a feed-forward module, and a norm, one after the other.
 
     Arguments
     ---------
     ffn_dim : int
         Width of the feed-forward layers.
     kernel_size : int
-        Taps of the convolution, odd; causal where the attention streams, see `DepthwiseConvolution`.
+        Taps of the convolution, an odd number; see `DepthwiseConvolution`.
     dim, attention, dropout, first, last
         See `Block`.
     """
@@ -208,14 +232,14 @@ class ConformerBlock(ConvolutionalBlock):
 
 
 class BranchformerBlock(ConvolutionalBlock):
-    """Attention beside a convolutional MLP, merged by a linear layer (Peng et al., arXiv 2207.02971).
+    """A Branchformer block: attention beside a gated convolution, merged by a linear layer (Peng et al., arXiv 2207.02971).
 
     Arguments
     ---------
     ffn_dim : int
-        Width of the convolutional MLP, even.
+        Width of the gated convolution, an even number.
     kernel_size : int
-        Taps of its convolution, odd; causal where the attention streams, see `DepthwiseConvolution`.
+        Taps of its filter, an odd number; see `DepthwiseConvolution`.
     dim, attention, dropout, first, last
         See `Block`.
     """

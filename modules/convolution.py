@@ -1,4 +1,4 @@
-"""Convolution over time in a Conformer and in a Branchformer, causal wherever the attention streams."""
+"""Convolutions over time for Conformer and Branchformer blocks. They are causal wherever the attention streams."""
 
 import math
 
@@ -10,19 +10,25 @@ from .attention.base import Mixer
 
 
 class DepthwiseConvolution(nn.Module):
-    """One filter over time for each channel; its hosts are below.
+    """One filter over time for each channel. The two classes below put it into the modules that blocks use.
 
-    A frame reads the `kernel_size - 1` frames before it: final frames before its group (history) and, inside the group,
-    the local frames before it, at their true distances; so in LLSA it adds no look-ahead. Where the attention reads the
-    whole utterance the kernel is centred instead. Frames that are not valid are zeros, so padding is invisible.
+    A frame reads the `kernel_size - 1` frames before it. Those before its group are final ones; those inside its group are
+    the group's own. Each is read at its true distance, so the convolution adds no look-ahead, in LLSA neither. Where the
+    attention reads the whole utterance, the kernel is centred instead. Frames that are not valid count as zeros, so that
+    padding is invisible.
 
     Arguments
     ---------
     channels : int
     kernel_size : int
-        Taps, odd.
+        Number of taps, odd and at least 3.
     attention : Mixer
-        Whose `layout` and `layer_lookahead` the convolution follows.
+        The attention of the same block; the convolution follows its `layout` and its `layer_lookahead`.
+
+    Raises
+    ------
+    ValueError
+        If kernel_size is even or too small.
     """
 
     def __init__(self, channels: int, kernel_size: int, attention: Mixer):
@@ -31,52 +37,82 @@ class DepthwiseConvolution(nn.Module):
             raise ValueError(f"kernel_size={kernel_size} must be odd and at least 3")
         self.kernel_size, self.layout = kernel_size, attention.layout
         self.centred = math.isinf(attention.layer_lookahead)
-        self.lookahead: float = math.inf if self.centred else 0  # frames; infinite where there is no streaming form
+        self.lookahead: float = math.inf if self.centred else 0  # in frames; infinite where there is no streaming form
         self.weight = nn.Parameter(torch.empty(channels, kernel_size).uniform_(-1, 1) / kernel_size**0.5)
 
     def depthwise(self, x: Tensor, valid: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """x (batch, groups, frames, channels), valid (batch, groups, frames) -> y like x, state; see `Mixer.mix`.
+        """Filter each channel over time.
 
-        Only the first frames of each group may be given: no frame reads a local frame after it.
+        Arguments
+        ---------
+        x : torch.Tensor
+            (batch, groups, frames, channels). These may be the final frames of each group alone, since no frame reads a
+            later frame of its group.
+        valid : torch.Tensor
+            (batch, groups, frames), bool.
+        state : torch.Tensor or None
+            (batch, kernel_size - 1, channels); None if these are all frames of their utterances.
+
+        Returns
+        -------
+        y : torch.Tensor
+            Like x.
+        state : torch.Tensor or None
+            For the next call.
         """
         x = x.masked_fill(~valid[..., None], 0.0)
         if self.centred:
             taps = self.kernel_size // 2
             y = F.conv1d(x.squeeze(2).mT, self.weight[:, None], padding=taps, groups=x.size(-1)).mT.unsqueeze(2)
             return y, None
-        if state is None:  # nothing before
+        if state is None:  # a whole utterance: nothing comes before it
             state = self.initial_state(x.size(0))
         final = torch.cat([state.to(x.dtype), x[:, :, : self.layout.chunk].flatten(1, 2)], dim=1)  # (batch, time, channels)
         y = self._history(final, x.size(1), x.size(2)) + self._local(x)
         return y, final[:, x.size(1) * self.layout.chunk :]
 
     def _history(self, final: Tensor, groups: int, frames: int) -> Tensor:
-        """The taps that reach before the group: one convolution over the final frames, `frames` outputs per group."""
+        """The part of the sum that comes from before the group, by one convolution over final frames.
+
+        Arguments
+        ---------
+        final : torch.Tensor
+            (batch, kernel_size - 1 + groups * chunk, channels), the final frames.
+        groups, frames : int
+            Number of groups, and of frames to compute in each.
+
+        Returns
+        -------
+        torch.Tensor
+            (batch, groups, frames, channels).
+        """
         past, dim, chunk = self.kernel_size - 1, final.size(-1), self.layout.chunk
-        taps = self.weight.flip(1)  # in order of time; the frame at `offset` reads its group's past that much later
+        taps = self.weight.flip(1)  # in the order of time; a frame at `offset` in its group has its oldest tap that much later
         kernel = torch.stack([F.pad(taps, (offset, 0))[:, :past] for offset in self.layout.offsets[:frames]], dim=1)
-        kernel = kernel.flatten(0, 1)[:, None]  # (dim * frames, 1, past)
+        kernel = kernel.flatten(0, 1)[:, None]  # (channels * frames, 1, past)
         y = F.conv1d(final[:, : past + (groups - 1) * chunk].mT, kernel, stride=chunk, groups=dim)
-        return y.unflatten(1, (dim, frames)).permute(0, 3, 2, 1)  # (batch, groups, frames, dim)
+        return y.unflatten(1, (dim, frames)).permute(0, 3, 2, 1)  # (batch, groups, frames, channels)
 
     def _local(self, x: Tensor) -> Tensor:
-        """The taps inside the group: a causal convolution over its frames, at their true distances."""
+        """The part of the sum that comes from inside the group, by a causal convolution: (batch, groups, frames, channels)."""
         offsets = self.layout.offsets[: x.size(2)]
         span = offsets[-1] + 1
         taps = min(self.kernel_size, span)
-        if len(offsets) < span:  # frames between them are not there: zeros
+        if len(offsets) < span:  # frames that the layout leaves out count as zeros
             x = x.new_zeros(*x.shape[:2], span, x.size(3)).index_copy(2, torch.tensor(offsets, device=x.device), x)
-        x = F.pad(x, (0, 0, taps - 1, 0)).permute(0, 3, 1, 2)  # (batch, dim, groups, taps - 1 + span)
+        x = F.pad(x, (0, 0, taps - 1, 0)).permute(0, 3, 1, 2)  # (batch, channels, groups, taps - 1 + span)
         y = F.conv2d(x, self.weight[:, None, None, :taps].flip(-1), groups=x.size(1)).permute(0, 2, 3, 1)
         return y[:, :, list(offsets)] if len(offsets) < span else y
 
     def initial_state(self, batch_size: int) -> Tensor:
-        """(batch, kernel_size - 1, channels) zeros: the last final frames at the depthwise input."""
+        """The last kernel_size - 1 final frames before the first frame, which are zeros: (batch, kernel_size - 1, channels)."""
         return self.weight.new_zeros(batch_size, self.kernel_size - 1, self.weight.size(0))
 
 
 class Convolution(DepthwiseConvolution):
-    """Pointwise, gate, depthwise over time, norm, pointwise (Gulati et al., arXiv 2005.08100), with LayerNorm.
+    """The convolution module of a Conformer (Gulati et al., arXiv 2005.08100), with LayerNorm in place of BatchNorm.
+
+    It widens each frame, gates it, filters each channel over time, and normalises and projects the result.
 
     Arguments
     ---------
@@ -106,13 +142,16 @@ class Convolution(DepthwiseConvolution):
 
 
 class GatedConvolution(DepthwiseConvolution):
-    """A Branchformer's convolutional MLP: widen, halve, one half gates the other after its convolution, narrow (Peng et
-    al., arXiv 2207.02971).
+    """The gated convolution of a Branchformer (Peng et al., arXiv 2207.02971).
+
+    It widens each frame and halves it. One half, filtered over time, gates the other, and the product is projected.
 
     Arguments
     ---------
-    dim, width : int
-        Width of the frames, and of the MLP (even).
+    dim : int
+        Width of the frames.
+    width : int
+        Width of both halves together, an even number.
     kernel_size, attention
         See `DepthwiseConvolution`.
     dropout : float
@@ -124,7 +163,7 @@ class GatedConvolution(DepthwiseConvolution):
         super().__init__(width // 2, kernel_size, attention)
         self.enter = nn.Sequential(nn.Linear(dim, width), nn.GELU())
         self.norm = nn.LayerNorm(width // 2)
-        self.bias = nn.Parameter(torch.ones(width // 2))  # the gate begins open
+        self.bias = nn.Parameter(torch.ones(width // 2))  # so that the gate is open at first
         self.leave = nn.Sequential(nn.Dropout(dropout), nn.Linear(width // 2, dim))
 
     def forward(self, x: Tensor, valid: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:

@@ -1,4 +1,4 @@
-"""Greedy CTC decoding as frames come: what is written is never taken back."""
+"""Greedy CTC decoding of frames as they come. What is written is never taken back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,17 +6,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Word:
-    """A word of a stream; times in samples of the stream, counted from its start.
+    """A word of a stream, with the times at which it was spoken and written.
 
     Arguments
     ---------
     text : str
+        The word.
     first, last : int
-        Frames of its first and its last letter: when it was spoken.
+        Numbers of the frames of its first and of its last letter, which say when it was spoken.
     emitted : int
-        Samples that had been heard when its last letter came out: it could be read.
+        How many samples of the stream had been heard when its last letter came out, so that it could be read.
     closed : int
-        Samples that had been heard when the space after it, or the end, came out: it was known to be whole.
+        How many samples had been heard when the space after it came out, or the end, so that it was known to be whole.
     """
 
     text: str
@@ -27,12 +28,12 @@ class Word:
 
 
 class GreedyDecoder:
-    """The best token of each frame, repetitions merged, blanks left out, cut into words at spaces.
+    """Takes the best token of each frame, merges repetitions, leaves out blanks, and cuts the text into words at spaces.
 
     Arguments
     ---------
     tokens : sequence of str
-        The token of each output; the first is the blank, " " is the word boundary.
+        The text of each output of the model. The first one is the blank; " " is the end of a word.
 
     Example
     -------
@@ -58,14 +59,14 @@ class GreedyDecoder:
         best : sequence of int
             The best token of each frame.
         heard : int
-            Samples of the stream that had come in when these frames came out.
+            How many samples of the stream had come in when these frames came out.
 
         Returns
         -------
         text : str
-            What these frames add to the text; words are separated by one space.
+            What these frames add to the text, in which one space separates words.
         words : list of Word
-            Those that they close.
+            The words that these frames end.
         """
         text, words = "", list[Word]()
         for token in best:
@@ -78,7 +79,7 @@ class GreedyDecoder:
         return text, words
 
     def _write(self, letter: str, heard: int) -> str:
-        """Add a letter to the word, or begin one; returns what that adds to the text."""
+        """Add a letter to the word that is open, or begin a word with it. Returns what that adds to the text."""
         if self.word:
             start, first = self.word[:2]
             self.word = (start + letter, first, self.frame, heard)
@@ -88,7 +89,7 @@ class GreedyDecoder:
         return space + letter
 
     def flush(self, heard: int) -> list[Word]:
-        """Close the word that is open: a list of it, or of nothing."""
+        """End the word that is open. Returns it in a list, or an empty list if there is none."""
         words = [Word(*self.word, closed=heard)] if self.word else []
         self.word = None
         return words

@@ -1,4 +1,4 @@
-"""A stack of blocks around one attention: parallel and streaming."""
+"""A stack of blocks around one attention, for whole utterances and for streams."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -16,33 +16,44 @@ from .streaming import Streaming, length_mask
 
 
 class EncoderState(TypedDict):
-    """What an encoder keeps of the frames before; each tensor has the streams of a batch at axis 0."""
+    """What an encoder keeps of the frames before."""
 
     pending: Tensor  # (batch, frames, dim), frames of groups that are not complete
-    valid: Tensor  # (batch, frames), which of them there are
+    valid: Tensor  # (batch, frames), bool, which of these there are
     position: Tensor  # (batch,), the number of the first pending frame
     blocks: list[BlockState]
 
 
 class Encoder(Streaming[EncoderState]):
-    """N blocks and a norm. Knows nothing of its attention but the `layout` and the look-ahead that it declares.
+    """Blocks one after the other, and a norm. Of its attention it knows the hooks of a `Mixer`, and no more.
 
     Arguments
     ---------
-    dim, ffn_dim, num_layers : int
-        Widths and depth.
+    dim : int
+        Width of the frames.
+    ffn_dim : int
+        Width of the blocks' feed-forward layers.
+    num_layers : int
+        Number of blocks.
     block : callable
-        Factory of a block, e.g. `TransformerBlock` or `ConformerBlock`.
+        Factory of a block, such as `TransformerBlock` or `ConformerBlock`.
     attention : callable
         Factory of an attention, called as `attention(dim=dim)` for each block.
     dropout : float
+        Probability of dropout in the blocks.
     checkpointing : bool
-        Recompute each block's activations in the backward pass: less memory, a third more time.
+        True computes the activations of each block again in the backward pass, for less memory and about a third more time.
     owners : list of int or None
-        Attention-map sharing (Shim et al., ICLR 2022): these blocks make attention maps, each of the others follows the
-        last one before it. None: every block makes its own.
+        Numbers of the blocks that make an attention map of their own, for sharing of maps (Shim et al., ICLR 2022). Each other
+        block reads the map of the last one before it. None: every block makes its own.
     lookaheads : list of int or None
-        Look-ahead of each block's attention, frames, where they differ (MAA and SA). None: as `attention` says.
+        Look-ahead of the attention of each block, in frames, where it differs from block to block (MAA and SA). None: what
+        `attention` says, in every block.
+
+    Raises
+    ------
+    ValueError
+        If the arguments do not fit together.
 
     Example
     -------
@@ -100,7 +111,7 @@ class Encoder(Streaming[EncoderState]):
 
     @property
     def lookahead(self) -> float:
-        """Frames: what the layout reads ahead once, and what each layer adds."""
+        """Look-ahead of the stack, in frames: that of the layout, once, and what each block adds."""
         return self.layout.lookahead + sum(block.lookahead for block in self.blocks)
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,15 +120,16 @@ class Encoder(Streaming[EncoderState]):
         Arguments
         ---------
         x : torch.Tensor
-            (batch, time, dim); what stands in the padding does not matter.
+            (batch, time, dim). What stands in the padding does not matter.
         lengths : torch.Tensor
-            (batch,) frames.
+            (batch,), in frames.
 
         Returns
         -------
         y : torch.Tensor
             (batch, time, dim), zeros in the padding.
         lengths : torch.Tensor
+            As given.
         """
         time = x.size(1)
         valid = length_mask(lengths, time)
@@ -129,9 +141,27 @@ class Encoder(Streaming[EncoderState]):
     def _run(
         self, x: Tensor, valid: Tensor, position: Tensor, states: list[BlockState] | None = None
     ) -> tuple[Tensor, Tensor, list[BlockState]]:
-        """Blocks over frames x (batch, time, dim), the first of which has the number `position` (batch or 1,).
+        """Run all blocks, and the norm, over frames that complete whole groups.
 
-        Returns the frames (batch, frames, dim), which of them there are (batch, frames), and the states.
+        Arguments
+        ---------
+        x : torch.Tensor
+            (batch, time, dim).
+        valid : torch.Tensor
+            (batch, time), bool.
+        position : torch.Tensor
+            (batch or 1,), the number of the first of these frames.
+        states : list of dict or None
+            State of each block; None if these are all frames of their utterances.
+
+        Returns
+        -------
+        y : torch.Tensor
+            (batch, frames, dim), the final frames.
+        valid : torch.Tensor
+            (batch, frames), which of these there are.
+        states : list of dict
+            For the next call.
         """
         x = x.masked_fill(~valid[..., None], 0.0)
         positions = position[:, None] + torch.arange(x.size(1), device=x.device)
@@ -149,45 +179,49 @@ class Encoder(Streaming[EncoderState]):
         return self.norm(x.flatten(1, 2)), valid.flatten(1, 2), after
 
     def initial_state(self, batch_size: int) -> EncoderState:
-        """State of `batch_size` streams before their first frame: tensors (nested), each with the streams at axis 0."""
+        """The state of `batch_size` streams before their first frame."""
         x, before = self.norm.weight, self.layout.lead + self.layout.pending
         return {
-            "pending": x.new_zeros(batch_size, before, x.size(0)),  # frames of groups that are not complete
+            "pending": x.new_zeros(batch_size, before, x.size(0)),
             "valid": x.new_zeros(batch_size, before, dtype=torch.bool),
-            "position": torch.full((batch_size,), -before, device=x.device),  # number of the first pending frame
+            "position": torch.full((batch_size,), -before, device=x.device),
             "blocks": [block.initial_state(batch_size) for block in self.blocks],
         }
 
     def step(self, x: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
-        """Encode the next frames x (batch, n, dim), n >= 1: the frames (batch, m, dim) that they complete, and the state."""
+        """Encode the next frames x (batch, n >= 1, dim). Returns the frames (batch, m, dim) that they complete, and the state."""
         y, valid, state = self.advance(x, x.new_ones(x.shape[:2], dtype=torch.bool), state)
         return y[:, valid[0]], state
 
     def flush(self, state: EncoderState) -> Tensor:
-        """The frames (batch, m, dim) that still wait for look-ahead, at the end of the utterance."""
+        """End the streams. Returns the frames (batch, m, dim) that still waited for look-ahead."""
         x = state["pending"].new_zeros(state["pending"].size(0), int(self.lookahead), state["pending"].size(2))
         y, valid, _ = self.advance(x, x.new_zeros(x.shape[:2], dtype=torch.bool), state)
         return y[:, valid[0]]
 
     def advance(self, x: Tensor, valid: Tensor, state: EncoderState) -> tuple[Tensor, Tensor, EncoderState]:
-        """Encode the next frames of streams that may start and end at different times: before and after its own frames,
-        a stream has frames that are not valid.
+        """Encode the next frames of streams that may start and end at different times.
+
+        Before its first frame and after its last one, a stream has frames that are not valid.
 
         Arguments
         ---------
         x : torch.Tensor
-            (batch, n, dim); what is not valid does not matter.
+            (batch, n, dim). What stands in frames that are not valid does not matter.
         valid : torch.Tensor
-            (batch, n), bool.
+            (batch, n), bool, which of these frames belong to their stream.
         state : dict
+            From `initial_state`, or from the last call.
 
         Returns
         -------
         y : torch.Tensor
-            (batch, m, dim), the frames that come out; m = n where n is a multiple of the chunk.
+            (batch, m, dim), the frames that come out; m = n if n is a multiple of the chunk.
         valid : torch.Tensor
-            (batch, m), bool: the valid frames that went in come out as valid ones, in order, `lookahead` frames later.
+            (batch, m), bool. The frames that were valid when they went in are valid when they come out, in the same order,
+            `lookahead` frames later.
         state : dict
+            For the next call.
         """
         x, valid = torch.cat([state["pending"], x], dim=1), torch.cat([state["valid"], valid], dim=1)
         taken = self.layout.groups(x.size(1)) * self.layout.chunk
@@ -200,7 +234,7 @@ class Encoder(Streaming[EncoderState]):
 
 
 def _role(layer: int, owners: Sequence[int], num_layers: int) -> dict[str, str]:
-    """What a layer's attention is told of sharing: an owner where the next layer follows it, a follower, or (as most) nothing."""
+    """The `role` of a layer's attention: a follower, an owner if the next layer follows it, or, as in most stacks, none."""
     if layer not in owners:
         return {"role": "follower"}
     return {} if layer + 1 in (*owners, num_layers) else {"role": "owner"}

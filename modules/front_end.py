@@ -1,8 +1,9 @@
-"""From waveform to encoder frames. Both front ends are functions of a sliding window of samples, and look at nothing else.
+"""From waveform to encoder frames. Each frame of a front end is a function of one window of samples, and of nothing else.
 
-Frame t reads samples (t + 1) * hop - window .. (t + 1) * hop - 1: its window ends where its hop ends. Before the first
-sample and after the last there are zeros. So there is no look-ahead beyond the hop itself, an utterance of n samples has
-ceil(n / hop) frames, and streaming needs nothing but the last samples.
+A hop is the samples from one frame to the next. Frame t reads samples (t + 1) * hop - window .. (t + 1) * hop - 1, so that its
+window ends where its hop ends. Before the first sample and after the last one there are zeros. Hence a frame looks ahead to
+the end of its own hop, and no further; an utterance of n samples has ceil(n / hop) frames; and the streaming state is the
+last samples.
 """
 
 from collections.abc import Iterable
@@ -19,9 +20,9 @@ SAMPLE_RATE = 16000
 
 
 class FrontEnd(Streaming[Tensor]):
-    """Waveform (batch, samples) -> frames (batch, time, dim); a subclass supplies `extract` and `project`.
+    """Turns a waveform (batch, samples) into frames (batch, time, dim). A subclass supplies `extract` and `project`.
 
-    Streaming state: the last window - hop samples, and those of a hop that is not complete.
+    The streaming state holds the last window - hop samples, and those of a hop that is not complete.
     """
 
     dim: int
@@ -35,18 +36,18 @@ class FrontEnd(Streaming[Tensor]):
     lookahead: int = 0
     """Samples that a frame reads after the end of its own hop."""
     per_frame = 1
-    """Features for each frame; there may be some before those of the first frame's own hop."""
+    """Number of features for each hop. Before those of the first hop there may be a few more, fewer than this number."""
 
     def extract(self, samples: Tensor) -> Tensor:
-        """(batch, window - hop + time * hop) samples -> features (batch, .., feature_dim), time-local."""
+        """Compute features, each of a few samples: (batch, window - hop + time * hop) -> (batch, .., feature_dim)."""
         raise NotImplementedError
 
     def project(self, features: Tensor) -> Tensor:
-        """Features -> (batch, time, dim)."""
+        """Compute frames of features: (batch, .., feature_dim) -> (batch, time, dim)."""
         raise NotImplementedError
 
     def fit(self, utterances: Iterable[Tensor]) -> None:
-        """Take the statistics of the features that it needs from the utterances; by default it needs none."""
+        """Take what statistics of the features it needs from utterances, (samples,) each. By default it needs none."""
 
     def features(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Features of a padded batch.
@@ -54,22 +55,23 @@ class FrontEnd(Streaming[Tensor]):
         Arguments
         ---------
         samples : torch.Tensor
-            (batch, samples); what stands in the padding does not matter.
+            (batch, samples). What stands in the padding does not matter.
         lengths : torch.Tensor
-            (batch,) samples.
+            (batch,), in samples.
 
         Returns
         -------
         features : torch.Tensor
+            (batch, .., feature_dim).
         lengths : torch.Tensor
-            (batch,) frames, ceil(samples / hop).
+            (batch,), in frames: ceil(samples / hop).
         """
         samples = samples.masked_fill(~length_mask(lengths, samples.size(1)), 0.0)
         samples = F.pad(samples, (self.window - self.hop, -samples.size(1) % self.hop))
         return self.extract(samples), -(-lengths // self.hop)
 
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, samples), lengths in samples -> (batch, time, dim), lengths in frames."""
+        """From (batch, samples) and lengths in samples to frames (batch, time, dim) and lengths in frames."""
         features, lengths = self.features(samples, lengths)
         return self.project(features), lengths
 
@@ -77,7 +79,7 @@ class FrontEnd(Streaming[Tensor]):
         return next(self.parameters()).new_zeros(batch_size, self.window - self.hop)
 
     def step(self, samples: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """The frames (batch, m, dim) that the next samples (batch, n) complete, and the state."""
+        """Take the next samples (batch, n). Returns the frames (batch, m, dim) that they complete, and the state."""
         samples = torch.cat([state, samples], dim=1)
         used = (samples.size(1) - self.window + self.hop) // self.hop * self.hop
         if used == 0:
@@ -86,23 +88,25 @@ class FrontEnd(Streaming[Tensor]):
         return y, samples[:, used:]
 
     def flush(self, state: Tensor) -> Tensor:
-        """The last frame, if its hop has begun: (batch, 0 or 1, dim)."""
+        """End the streams. Returns the last frame, if its hop has begun: (batch, 0 or 1, dim)."""
         rest = state.size(1) - self.window + self.hop
         return self.step(F.pad(state, (0, -rest % self.hop))[:, state.size(1) :], state)[0]
 
 
 class FbankFrontEnd(FrontEnd):
-    """Log-mel filterbanks (25 ms, every 10 ms) and two convolutions of stride 2: one frame every 40 ms.
+    """Log-mel filterbanks of 25 ms, every 10 ms, and two convolutions of stride 2, which make one frame every 40 ms.
 
-    Features are normalised by fixed statistics of the training set, never by those of the utterance.
+    Features are normalised by fixed statistics, those of the training set. Those of the utterance would not be known while
+    it streams.
 
     Arguments
     ---------
     dim : int
         Width of the frames.
     num_mels : int
+        Number of filters.
     floor : float
-        Added to the mel power before the logarithm.
+        Added to the power of each filter before the logarithm.
 
     Example
     -------
@@ -129,7 +133,7 @@ class FbankFrontEnd(FrontEnd):
         self.linear = nn.Linear(dim, dim)
 
     def extract(self, samples: Tensor) -> Tensor:
-        """(batch, 720 + time * 640) -> log-mel (batch, 4 * time + 3, num_mels); frame t reads features 4t .. 4t + 6."""
+        """Log-mel features: (batch, 720 + time * 640) -> (batch, 4 * time + 3, num_mels). Frame t reads features 4t .. 4t + 6."""
         return (self._log_mel(samples) - self.mean) / self.std
 
     def _log_mel(self, samples: Tensor) -> Tensor:
@@ -141,7 +145,13 @@ class FbankFrontEnd(FrontEnd):
 
     @torch.no_grad()
     def fit(self, utterances: Iterable[Tensor]) -> None:
-        """Set the normalisation to the mean and standard deviation over utterances, an iterable of (samples,) tensors."""
+        """Set the normalisation to the mean and the standard deviation over utterances, (samples,) each.
+
+        Raises
+        ------
+        ValueError
+            If there are none.
+        """
         total = torch.zeros(3, self.feature_dim, dtype=torch.float64)
         for samples in utterances:
             samples = F.pad(samples, (0, max(0, self.mel.n_fft - len(samples)))).to(self.mean.device)
@@ -155,10 +165,10 @@ class FbankFrontEnd(FrontEnd):
 
 
 class WaveformFrontEnd(FrontEnd):
-    """The convolutional encoder of wav2vec 2.0 with LayerNorm over channels in every layer: one frame every 20 ms.
+    """The seven convolutions of wav2vec 2.0, with a LayerNorm over channels in each, which make one frame every 20 ms.
 
-    SpeechBrain's `W2VLatentExtractor`, without its normalisation of the signal by the utterance's statistics: the norms
-    are frame by frame, so the front end streams.
+    It is SpeechBrain's `W2VLatentExtractor`, without the normalisation of the signal by the statistics of the utterance. The
+    norms of the layers look at one frame at a time, so the front end streams.
 
     Arguments
     ---------
@@ -183,7 +193,7 @@ class WaveformFrontEnd(FrontEnd):
         self.linear = nn.Linear(channels, dim)
 
     def extract(self, samples: Tensor) -> Tensor:
-        """(batch, 321 + time * 320) -> latents (batch, time, channels)."""
+        """Latents: (batch, 321 + time * 320) -> (batch, time, channels)."""
         return self.convolutions(samples, normalize_signal=False)
 
     def project(self, features: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The whole system: waveform, front end, encoder, CTC log-probabilities."""
+"""The whole system, from the waveform by way of front end and encoder to CTC log-probabilities."""
 
 import copy
 import math
@@ -42,12 +42,14 @@ class Latency(TypedDict):
 
 
 class SpeechEncoder(Streaming[SpeechState]):
-    """Front end and encoder: what pre-training makes and fine-tuning starts from.
+    """A front end and an encoder, which pre-training makes and fine-tuning starts from.
 
     Arguments
     ---------
     front_end : FrontEnd
+        From the waveform to frames.
     encoder : Encoder
+        From frames to frames.
 
     Example
     -------
@@ -70,11 +72,12 @@ class SpeechEncoder(Streaming[SpeechState]):
 
     @property
     def lookahead(self) -> float:
-        """Samples after the end of a frame's own hop."""
+        """How many samples after the end of its own hop a frame reads."""
         return self.front_end.lookahead + self.encoder.lookahead * self.front_end.hop
 
     @property
     def frame_ms(self) -> float:
+        """Time from one frame to the next, in ms."""
         return 1000 * self.front_end.hop / SAMPLE_RATE
 
     def forward(
@@ -85,18 +88,18 @@ class SpeechEncoder(Streaming[SpeechState]):
         Arguments
         ---------
         samples : torch.Tensor
-            (batch, samples) at 16 kHz; what stands in the padding does not matter.
+            (batch, samples) at 16 kHz. What stands in the padding does not matter.
         lengths : torch.Tensor
-            (batch,) samples.
+            (batch,), in samples.
         augment : callable or None
-            Applied to the features (batch, .., feature_dim), e.g. SpecAugment.
+            Applied to the features (batch, .., feature_dim), such as SpecAugment.
 
         Returns
         -------
         y : torch.Tensor
             (batch, time, dim).
         lengths : torch.Tensor
-            (batch,) frames.
+            (batch,), in frames.
         """
         features, lengths = self.front_end.features(samples, lengths)
         features = augment(features) if augment else features
@@ -106,7 +109,7 @@ class SpeechEncoder(Streaming[SpeechState]):
         return {"front_end": self.front_end.initial_state(batch_size), "encoder": self.encoder.initial_state(batch_size)}
 
     def step(self, samples: Tensor, state: SpeechState) -> tuple[Tensor, SpeechState]:
-        """The frames (batch, m, dim) that the next samples (batch, n) complete, and the state."""
+        """Encode the next samples (batch, n). Returns the frames (batch, m, dim) that they complete, and the state."""
         x, front_end = self.front_end.step(samples, state["front_end"])
         y, encoder = self.encoder.step(x, state["encoder"])
         return y, {"front_end": front_end, "encoder": encoder}
@@ -121,32 +124,36 @@ class SpeechEncoder(Streaming[SpeechState]):
         Arguments
         ---------
         samples : torch.Tensor
-            (batch, n * hop), zeros before a stream's first sample and after its last.
+            (batch, n * hop), zeros before the first sample of a stream and after its last one.
         valid : torch.Tensor
-            (batch, n), bool: the frames that have samples of their stream.
+            (batch, n), bool, True for frames that have samples of their stream.
         state : dict
-            Of `initial_state`, or of the last call.
+            From `initial_state`, or from the last call.
 
         Returns
         -------
-        y, valid, state
-            (batch, m, dim), (batch, m); see `Encoder.advance`.
+        y : torch.Tensor
+            (batch, m, dim), the frames that come out.
+        valid : torch.Tensor
+            (batch, m), bool, which of these belong to their stream.
+        state : dict
+            For the next call.
         """
         x, front_end = self.front_end.step(samples, state["front_end"])
         y, valid, encoder = self.encoder.advance(x, valid, state["encoder"])
         return y, valid, {"front_end": front_end, "encoder": encoder}
 
     def budget(self) -> Budget | None:
-        """The latency of a frame as the modules declare it, from its first sample to the last one that it waits for.
+        """What makes up the latency of a frame, as the modules declare it: from its first sample to the last one that it reads.
 
-        The worst case, which is the first frame of a chunk.
+        It is the latency of the first frame of a chunk, which waits longest.
 
         Returns
         -------
         dict or None
-            In samples: `window`, what the front end reads beyond the frame's own hop; `frame`, that hop; `chunk`, the other
-            frames of its chunk; `attention`, the look-ahead of the stack after it; `convolution`, what the encoder declares
-            beside these. None where it is the whole utterance.
+            In samples. `window`: what the front end reads after the frame's own hop. `frame`: that hop. `chunk`: the other
+            frames of its chunk. `attention`: the look-ahead of the attentions after that. `convolution`: what the encoder
+            declares beside these. None if a frame waits for the whole utterance.
         """
         layout, hop = self.encoder.layout, self.front_end.hop
         if math.isinf(self.encoder.lookahead):
@@ -162,14 +169,14 @@ class SpeechEncoder(Streaming[SpeechState]):
         }
 
     def latency(self) -> Latency:
-        """Look-ahead as declared by the modules and as measured by a gradient (float64, this model's own weights).
+        """The look-ahead that the modules declare, beside the one that a gradient measures with this model's weights, in float64.
 
         Returns
         -------
         dict
-            `frame_ms`; `declared_frames` and `measured_frames`, the look-ahead of the encoder; `attention_ms`, the same in
-            ms; `total_ms` with the frame itself, and `measured_ms`, from its first sample to the last one that it reads.
-            None where it is the whole utterance.
+            `frame_ms`: time from one frame to the next. `declared_frames` and `measured_frames`: the look-ahead of the
+            encoder. `attention_ms`: the declared one in ms. `total_ms`: the same with the frame itself. `measured_ms`: from
+            the first sample of a frame to the last one that it reads. None where that is the whole utterance.
         """
         frame, hop, ahead = self.encoder.layout.chunk, self.front_end.hop, self.encoder.lookahead
         whole = math.isinf(ahead)
@@ -190,14 +197,14 @@ class SpeechEncoder(Streaming[SpeechState]):
 
 
 class CTCModel(SpeechEncoder):
-    """A speech encoder and a linear layer to CTC tokens; output (batch, time, tokens) log-probabilities.
+    """A speech encoder, and a linear layer to CTC tokens. Its outputs are log-probabilities (batch, time, tokens).
 
     Arguments
     ---------
     front_end, encoder
         See `SpeechEncoder`.
     num_tokens : int
-        Tokens, the blank (token 0) counted.
+        Number of tokens, with the blank, which is token 0.
     """
 
     def __init__(self, front_end: FrontEnd, encoder: Encoder, num_tokens: int):

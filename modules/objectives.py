@@ -1,4 +1,4 @@
-"""Self-supervised objectives: BEST-RQ and wav2vec 2.0. Each is called with the front end, the encoder and a batch."""
+"""Self-supervised objectives, BEST-RQ and wav2vec 2.0. Each is called with a front end, an encoder and a batch."""
 
 from typing import TypeAlias
 
@@ -18,23 +18,23 @@ Stats: TypeAlias = dict[str, float]
 
 
 def span_mask(lengths: Tensor, time: int, mask_prob: float, mask_length: int) -> Tensor:
-    """Random spans to mask, drawn for each utterance by its own length.
+    """Draw spans of frames to mask, for each utterance by its own length.
 
     Arguments
     ---------
     lengths : torch.Tensor
-        (batch,) frames.
+        (batch,), in frames.
     time : int
-        Frames of the padded batch.
+        Number of frames of the padded batch.
     mask_prob : float
-        Masked fraction of an utterance if no two spans overlapped.
+        The part of an utterance that would be masked if no two spans overlapped.
     mask_length : int
-        Frames of a span.
+        Number of frames of a span.
 
     Returns
     -------
     torch.Tensor
-        (batch, time) bool; at least one span in every utterance, none beyond its end.
+        (batch, time) bool, True for masked frames. Every utterance has at least one span, and none goes beyond its end.
     """
     spans = (lengths * mask_prob / mask_length).round().clamp(min=1)
     starts = (lengths - mask_length + 1).clamp(min=1)
@@ -46,8 +46,8 @@ def span_mask(lengths: Tensor, time: int, mask_prob: float, mask_length: int) ->
 
 
 def stack_features(features: Tensor, stack: int) -> Tensor:
-    """Each frame's own features, side by side: (batch, extra + time * stack, dim) -> (batch, time, stack * dim)."""
-    return features[:, features.size(1) % stack :].unflatten(1, (-1, stack)).flatten(2)  # extra < stack come before frame 0
+    """Put the features of each hop side by side: (batch, extra + time * stack, dim) -> (batch, time, stack * dim)."""
+    return features[:, features.size(1) % stack :].unflatten(1, (-1, stack)).flatten(2)  # extra < stack, before the first hop
 
 
 def _check(num_codes: int, mask_prob: float, mask_length: int) -> None:
@@ -58,22 +58,28 @@ def _check(num_codes: int, mask_prob: float, mask_length: int) -> None:
 
 
 class BESTRQ(nn.Module):
-    """Predict the codes of masked frames under a fixed random quantiser (Chiu et al., arXiv 2202.01855).
+    """Predict the codes that a fixed random quantiser gives to masked frames (Chiu et al., arXiv 2202.01855).
 
-    Codes come from the features that a frame's own hop ends with, stacked; masked frames have these features replaced by
-    noise. The front end's features must be fixed (filterbanks), else targets would follow the model.
+    The code of a frame is that of the features of its hop, side by side. In masked frames, noise replaces these features. The
+    features must be fixed, as filterbanks are: if the model could move its targets, it would make them easy to predict.
 
     Arguments
     ---------
     front_end : FbankFrontEnd
+        Only its sizes are used here.
     dim : int
         Width of the encoder.
     num_codes, code_dim : int
-        Size of the codebook.
+        Number of codes, and width of each.
     mask_prob, mask_length
         See `span_mask`.
     noise : float
-        Standard deviation of what replaces masked features (which have standard deviation 1).
+        Standard deviation of the noise; features have a standard deviation of 1.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range, or the features of the front end are not fixed.
     """
 
     def __init__(
@@ -95,33 +101,40 @@ class BESTRQ(nn.Module):
         self.head = nn.Linear(dim, num_codes)
 
     def codes(self, stacked: Tensor) -> Tensor:
-        """Nearest code of stacked features (.., stack * feature_dim); as SpeechBrain's, without its (.., codes, dim) tensor."""
-        return ((stacked @ self.quantiser.P) @ self.quantiser.CB.T).argmax(dim=-1)  # codes are unit vectors
+        """The nearest code of stacked features (.., stack * feature_dim), by its number (..).
+
+        SpeechBrain's quantiser gives the same numbers, but makes a tensor (.., num_codes, code_dim) on the way.
+        """
+        return ((stacked @ self.quantiser.P) @ self.quantiser.CB.T).argmax(
+            dim=-1
+        )  # all codes have length 1, so the nearest one has the largest product
 
     def forward(
         self, front_end: FrontEnd, encoder: Encoder, samples: Tensor, lengths: Tensor, step: int = 0
     ) -> tuple[Tensor, Stats]:
-        """Loss of a batch.
+        """Compute the loss of a batch.
 
         Arguments
         ---------
         front_end : FrontEnd
         encoder : Encoder
-        samples, lengths : torch.Tensor
-            (batch, samples) and (batch,) samples.
+        samples : torch.Tensor
+            (batch, samples).
+        lengths : torch.Tensor
+            (batch,), in samples.
         step : int
-            Updates so far (for objectives with a schedule).
+            Number of updates so far, for objectives that change with it.
 
         Returns
         -------
         loss : torch.Tensor
-            Scalar.
+            A scalar.
         stats : dict of str to float
-            Collapse shows here: `accuracy` on masked frames, `codes`, the perplexity of the targets, and `predicted`,
-            that of the predictions.
+            Of the masked frames: `accuracy`; `codes`, the perplexity of the targets; `predicted`, that of the predictions. A
+            perplexity near 1 shows a collapse, in which all frames have one code.
         """
         features, lengths = front_end.features(samples, lengths)
-        with torch.autocast(features.device.type, enabled=False):  # in half precision targets would jitter
+        with torch.autocast(features.device.type, enabled=False):  # half precision would move some frames to another code
             targets = self.codes(stack_features(features, self.stack))
         mask = span_mask(lengths, targets.size(1), self.mask_prob, self.mask_length)
         hidden = mask.repeat_interleave(self.stack, dim=1)
@@ -140,23 +153,29 @@ class BESTRQ(nn.Module):
 
 
 class Wav2Vec2(nn.Module):
-    """Tell a masked frame's quantised latent from those of other masked frames (Baevski et al., arXiv 2006.11477).
+    """Tell the quantised latent of a masked frame from those of other masked frames (Baevski et al., arXiv 2006.11477).
 
     Arguments
     ---------
     front_end : FrontEnd
-        Its features are the latents; several a frame are stacked.
+        Its features are the latents; where a frame has several, they are put side by side.
     dim : int
         Width of the encoder.
     target_dim, num_codes : int
-        Width of the targets; entries of each of the two codebooks.
+        Width of the targets, and number of entries in each of the two codebooks.
     mask_prob, mask_length
         See `span_mask`.
     num_negatives : int
+        Number of other masked frames that a frame is told from.
     temperature : float
-        Of the contrastive softmax.
+        Temperature of the softmax over the frame and these others.
     diversity : float
-        Weight of the diversity loss.
+        Weight of the loss that makes the quantiser use all its entries.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range.
     """
 
     def __init__(
@@ -185,7 +204,7 @@ class Wav2Vec2(nn.Module):
     def forward(
         self, front_end: FrontEnd, encoder: Encoder, samples: Tensor, lengths: Tensor, step: int = 0
     ) -> tuple[Tensor, Stats]:
-        """See `BESTRQ.forward`; `codes` is the perplexity of the codebooks, over both."""
+        """See `BESTRQ.forward`. The stats are `accuracy`, `codes`, the perplexity of both codebooks, and `temperature`."""
         features, lengths = front_end.features(samples, lengths)
         latents = self.norm(stack_features(features, self.stack))  # (batch, time, width)
         x = front_end.project(features)
@@ -200,7 +219,10 @@ class Wav2Vec2(nn.Module):
         return loss, stats
 
     def _negatives(self, mask: Tensor) -> Tensor:
-        """For each masked frame, row numbers among the masked frames: others of its utterance, uniformly."""
+        """Draw negatives for each masked frame of mask (batch, time), uniformly from the other masked frames of its utterance.
+
+        Returns their numbers among all masked frames, (masked, num_negatives).
+        """
         count = mask.sum(dim=1)  # (batch,)
         first = (count.cumsum(0) - count).repeat_interleave(count)[:, None]
         others = count.repeat_interleave(count)[:, None]
@@ -211,6 +233,6 @@ class Wav2Vec2(nn.Module):
 
 
 def perplexity(codes: Tensor) -> float:
-    """exp(entropy) of a set of codes: how many are in use."""
+    """The exponential of the entropy of a set of codes, which says how many are in use."""
     p = codes.flatten().bincount().float() / codes.numel()
     return torch.special.entr(p).sum().exp().item()

@@ -1,4 +1,4 @@
-"""Several streams of audio through one model, in one batch, each beginning and ending when it likes."""
+"""Several streams of audio through one model, in one batch. Each may begin and end at any time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ from .model import CTCModel, SpeechState
 from .streaming import state_bytes, tree_map
 
 LOUDEST = 1e6
-"""Samples beyond it (full scale is 1) are refused: their powers overflow, and spoil what comes after."""
+"""Larger samples are refused (full scale is 1): their powers would overflow, and spoil all that comes after them."""
 MOST_FRAMES = 500
-"""Frames of each stream in one call of the model: what is fed at once is cut into such pieces, so memory is bounded."""
+"""At most about so many frames of each stream go into one call of the model, so that memory is bounded."""
 
 
 @dataclass
 class Output:
-    """What a stream has to say since the last time: text to append to its transcript, and the words that it closes."""
+    """What is new in a stream: text to append to its transcript, and the words that have come to their end."""
 
     text: str = ""
     words: list[Word] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Recognizer:
     model : CTCModel
         In evaluation mode, with an attention that streams.
     tokens : sequence of str
-        The token of each output, see `GreedyDecoder`.
+        The text of each output of the model, see `GreedyDecoder`.
 
     Raises
     ------
@@ -65,33 +65,33 @@ class Recognizer:
         self.model, self.tokens = model, tokens
         self.layout, self.hop = model.encoder.layout, model.front_end.hop
         state = model.initial_state(1)
-        lead = self.layout.lead  # each stream puts as many frames before its first one: all advance by whole chunks
+        lead = self.layout.lead  # each stream begins with so many frames that are not valid; then all advance by whole chunks
         encoder = state["encoder"]
         encoder = {**encoder, "pending": encoder["pending"][:, lead:], "valid": encoder["valid"][:, lead:]}
         self.start: SpeechState = {**state, "encoder": encoder}
 
     @property
     def state_bytes(self) -> int:
-        """Bytes of the state of one stream; it never grows."""
+        """The size of the state of one stream in bytes, which never grows."""
         return state_bytes(self.start)
 
     def open(self) -> "Stream":
-        """A new stream."""
+        """Begin a new stream."""
         return Stream(self)
 
     @torch.inference_mode()
     def run(self, streams: Sequence["Stream"]) -> list[Output]:
-        """Advance streams by all the whole chunks of frames that they have been fed.
+        """Encode and decode what streams have been fed, as far as it makes whole chunks of frames.
 
         Arguments
         ---------
         streams : list of Stream
-            Some or all of the open ones, in any order.
+            Any streams of this recognizer, in any order.
 
         Returns
         -------
         list of Output
-            One for each stream.
+            What is new in each stream.
         """
         outputs = [Output() for _ in streams]
         while ready := [(stream, output) for stream, output in zip(streams, outputs) if stream.chunks]:
@@ -112,31 +112,32 @@ class Recognizer:
 
 
 class Stream:
-    """One stream of a `Recognizer`: `feed` it samples, `close` it; `Recognizer.run` does the rest.
+    """One stream of a `Recognizer`. `feed` gives it samples, `close` ends it, and `Recognizer.run` does the rest.
 
     Attributes
     ----------
     heard : int
-        Samples that came in.
+        Number of samples that came in.
     frames : int
-        Frames that came out.
+        Number of frames that came out.
     """
 
     def __init__(self, recognizer: Recognizer):
         self.recognizer, self.state, self.decoder = recognizer, recognizer.start, GreedyDecoder(recognizer.tokens)
         self.lead = recognizer.layout.lead
         self.heard, self.frames, self.taken = 0, 0, 0
-        self.total: int | None = None  # valid frames, once they are known
+        self.total: int | None = None  # number of frames of the whole stream, which is known once it is closed
         weight = recognizer.model.head.weight
         self.buffer = weight.new_zeros(self.lead * recognizer.hop)
 
     @property
     def ended(self) -> bool:
+        """Whether the stream is closed."""
         return self.total is not None
 
     @property
     def chunks(self) -> int:
-        """Whole chunks of frames that wait to be encoded."""
+        """Number of whole chunks of frames that wait to be encoded."""
         return len(self.buffer) // (self.recognizer.hop * self.recognizer.layout.chunk)
 
     def feed(self, samples: Tensor) -> None:
@@ -145,7 +146,8 @@ class Stream:
         Raises
         ------
         ValueError
-            If they are not numbers up to `LOUDEST`, or have more than one axis; the stream stays as it was.
+            If the stream is closed, or the samples are not numbers up to `LOUDEST`, or have more than one axis. The stream
+            stays as it was.
         """
         if self.ended:
             raise ValueError("the stream is closed")
@@ -160,7 +162,7 @@ class Stream:
         self.heard += len(samples)
 
     def close(self) -> None:
-        """No more samples come: what still waits for look-ahead comes out at the next `run`."""
+        """End the stream. What still waits for look-ahead comes out at the next `run`."""
         if self.ended:
             return
         model, chunk = self.recognizer.model, self.recognizer.layout.chunk
@@ -170,14 +172,14 @@ class Stream:
         self.buffer = torch.nn.functional.pad(self.buffer, (0, missing)) if missing >= 0 else self.buffer[:0]
 
     def take(self, frames: int) -> tuple[Tensor, Tensor]:
-        """The next samples (frames * hop,), and which of the frames (frames,) are the stream's own."""
+        """Hand out the samples (frames * hop,) of the next frames, and which of these frames (frames,) belong to the stream."""
         number = torch.arange(self.taken, self.taken + frames, device=self.buffer.device) - self.lead
         self.taken += frames
         samples, self.buffer = self.buffer.split([frames * self.recognizer.hop, len(self.buffer) - frames * self.recognizer.hop])
         return samples, (number >= 0) & (number >= 0 if self.total is None else number < self.total)
 
     def read(self, best: Sequence[int], output: Output) -> None:
-        """Take the best tokens of the frames that came out into the output."""
+        """Decode the best token of each frame that came out, and add what is new to the output."""
         text, words = self.decoder.step(best, self.heard)
         self.frames += len(best)
         output.text += text

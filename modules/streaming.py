@@ -1,4 +1,4 @@
-"""The streaming contract that every module with a notion of time keeps, and the check of its declared look-ahead."""
+"""The contract of modules that may run on a stream, tools for their states, and a gradient that measures look-ahead."""
 
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 
 State = TypeVar("State")
-"""The state of one kind of module: a tensor, or dicts and lists of tensors, each with the streams of a batch at axis 0."""
+"""The state of a module: a tensor, or nested dicts and lists of tensors, each with the streams of a batch at axis 0."""
 
 
 def length_mask(lengths: Tensor, time: int) -> Tensor:
-    """(batch, time) bool, True on the first `lengths` frames of each row."""
+    """Mark the frames of each utterance: lengths (batch,) -> (batch, time) bool, True on the first `lengths` frames of a row."""
     return torch.arange(time, device=lengths.device) < lengths[:, None]
 
 
 def tree_map(function: Callable[..., Any], *trees: State) -> State:
-    """Apply a function to the tensors at the same place of nested states (dicts and lists).
+    """Apply a function to the tensors at the same place of nested states, which are dicts and lists.
 
     Example
     -------
@@ -32,7 +32,7 @@ def tree_map(function: Callable[..., Any], *trees: State) -> State:
 
 
 def state_bytes(state: object) -> int:
-    """The size of a nested state in bytes."""
+    """The size of a nested state, in bytes."""
     sizes: list[int] = []
     tree_map(lambda tensor: sizes.append(tensor.numel() * tensor.element_size()), state)
     return sum(sizes)
@@ -41,17 +41,19 @@ def state_bytes(state: object) -> int:
 class Streaming(nn.Module, Generic[State]):
     """A module that turns frames into frames, all at once or as they come.
 
-    * `forward(x, lengths)` -> `(y, lengths)`: a padded batch.
-    * `initial_state(batch_size)`, `step(x, state)` -> `(y, state)`, `flush(state)` -> `y`: the same, on 1..n new frames a
-      time. The state is a value: bounded in size, and all there is.
+    * `forward(x, lengths)` returns `(y, lengths)` for a padded batch of whole utterances.
+    * `initial_state(batch_size)`, `step(x, state)`, which returns `(y, state)`, and `flush(state)`, which returns `y`, do the
+      same with a stream: `step` takes one or more new frames, and `flush` ends the stream. The state is all that the module
+      remembers, a value whose size does not grow.
 
-    Invariant: for any split of x, the outputs of `step` and then of `flush`, concatenated, are those of `forward`, to
-    1e-10 in float64 and 1e-5 in float32. Output frame t comes once what it reads has come, and is never revised.
+    Invariant: cut x into pieces in any way. The outputs of `step` on each piece and of `flush`, one after the other, are those
+    of `forward`, to 1e-10 in float64 and 1e-5 in float32. An output frame comes as soon as the frames that it reads have
+    come, and never changes later.
     """
 
     @property
     def lookahead(self) -> float:
-        """The largest number of future input frames that an output frame reads; infinite where there is no streaming form."""
+        """How many future input frames an output frame reads, at most; infinite where there is no streaming form."""
         return 0
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,26 +70,30 @@ class Streaming(nn.Module, Generic[State]):
 
 
 def last_input(forward: Callable[[Tensor], Tensor], samples: Tensor, frame: int, dtype: torch.dtype = torch.float64) -> int:
-    """The last input that an output frame depends on, by one backward pass.
+    """The last input that an output frame depends on, found by one backward pass.
+
+    It is the last one with a gradient that is not zero. To change an input and compare outputs would miss inputs whose effect
+    many layers make so small that it is lost in rounding; a gradient keeps it.
 
     Arguments
     ---------
     forward : callable
-        (1, samples, ..) -> (1, frames, ..), in `dtype`. A gradient, unlike a perturbation, does not round away what many
-        layers make small.
+        Function of (1, samples, ..) that returns (1, frames, ..), in `dtype`.
     samples : torch.Tensor
-        Input (1, samples, ..).
+        Input, (1, samples, ..).
     frame : int
-        Output frame.
+        Number of the output frame.
+    dtype : torch.dtype
+        In which to compute.
 
     Returns
     -------
     int
-        Its index: that of the last non-zero gradient.
+        Number of that input.
     """
     x = samples.to(dtype).clone().requires_grad_(True)
     y = forward(x)[0, frame]
-    weight = torch.linspace(0.5, 1.5, y.numel(), dtype=dtype).view_as(y)  # not constant: a norm hides a constant
+    weight = torch.linspace(0.5, 1.5, y.numel(), dtype=dtype).view_as(y)  # not constant, since a norm would hide that
     (gradient,) = torch.autograd.grad((y * weight).sum(), x)
     touched = gradient.abs().flatten(2).sum(-1)[0] if gradient.dim() > 2 else gradient.abs()[0]
     return int(touched.nonzero().max())

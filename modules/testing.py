@@ -19,7 +19,7 @@ from .encoder import Encoder
 from .streaming import Streaming, last_input, tree_map
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
-"""The largest difference between two outputs that must be equal, for each dtype."""
+"""How far two outputs that must be equal may be apart, at the most, for each dtype."""
 LONG = 150
 """Frames of a long utterance: more than two of the blocks in which SA (64) and LLSA (72 / (C + R)) evaluate their band."""
 Reference: TypeAlias = Callable[[Encoder, Tensor], Tensor]
@@ -72,19 +72,14 @@ def verify(
 
 
 def verify_stack(build: Callable[[int], Encoder], reference: Reference | None = None) -> None:
-    """Check the contract for stacks that `Encoder` needs more options for, such as `owners`.
+    """Check the contract as `verify` does, for stacks that need more options of `Encoder`, such as `owners`.
 
     Arguments
     ---------
     build : callable
-        From a depth, a number of blocks, to an encoder; called several times.
+        Makes an encoder of a number of blocks.
     reference : callable or None
         See `verify`.
-
-    Raises
-    ------
-    AssertionError
-        If a clause is broken.
     """
 
     def encoder(depth: int) -> Encoder:
@@ -184,21 +179,20 @@ def verify_streaming(encoder: Encoder, times: Iterable[int] = (1, 2, 3, 7, 20, L
 def verify_state(encoder: Encoder) -> None:
     """Check that the state is a value of fixed size: streams of any age run in one batch, for hours, and may be copied."""
     dim, piece = encoder.norm.weight.size(0), 10 * encoder.layout.chunk
-    start = state = encoder.initial_state(2)
-    before, kept = _tensors(start), []
+    state, kept = encoder.initial_state(2), []
+    before = {name: tuple(tensor.shape) for name, tensor in _tensors(state).items()}
+    for name, shape in before.items():
+        if shape[0] != 2:
+            _fail(encoder, f"the state {name} of 2 streams has the shape {shape}, not the streams at axis 0")
     for number in range(50):
         _, state = encoder.step(noise(2, piece, dim, seed=number), state)
-        after, seen = _tensors(state), piece * (number + 1)
-        if before.keys() != after.keys():
-            _fail(encoder, f"the state has other entries after {seen} frames: {sorted(before.keys() ^ after.keys())}")
-        for name, tensor in after.items():
-            if tensor.shape != before[name].shape:
-                shapes = f"{tuple(before[name].shape)} before the first frame, {tuple(tensor.shape)} after {seen} frames"
+        after, seen = {name: tuple(tensor.shape) for name, tensor in _tensors(state).items()}, piece * (number + 1)
+        for name in before | after:
+            if after.get(name) != before.get(name):
+                shapes = f"{before.get(name)} before the first frame, {after.get(name)} after {seen} frames"
                 _fail(encoder, f"the state {name} does not keep its shape: {shapes}")
-            if tensor.size(0) != 2:
-                _fail(encoder, f"the state {name} of 2 streams has the shape {tuple(tensor.shape)}, not the streams at axis 0")
         # a view counts with all that it keeps alive
-        kept.append(sum(tensor.untyped_storage().nbytes() for tensor in after.values()))
+        kept.append(sum(tensor.untyped_storage().nbytes() for tensor in _tensors(state).values()))
     if kept[4] != kept[-1]:
         _fail(encoder, f"the state grows: {kept[4]} bytes after {5 * piece} frames, {kept[-1]} bytes after {50 * piece}")
     copy = tree_map(torch.clone, state)

@@ -9,9 +9,9 @@ from .base import Attention, Mixed, MixerState, Shared, followed
 
 
 class AA(Attention):
-    """Softmax over all frames of the utterance: O(T^2) time, latency of the utterance (Ma et al., arXiv 2302.13451).
+    """Softmax over all frames of the utterance, in O(T^2) time for T frames (Ma et al., arXiv 2302.13451).
 
-    Arguments: see `Attention`. There is no streaming form.
+    It must wait for the end of the utterance, so it has no streaming form. For the arguments, see `Attention`.
 
     Example
     -------
@@ -41,7 +41,10 @@ class AA(Attention):
 
 
 def shift(scores: Tensor) -> Tensor:
-    """(.., time, 2 * time - 1) -> (.., time, time): row s begins with the distance s, at entry time - 1 - s.
+    """Scores by distance to scores by key: (.., time, 2 * time - 1) -> (.., time, time).
+
+    The distances are in falling order. Row s of the result begins with distance s, which is entry time - 1 - s of its row.
+
 
     Example
     -------

@@ -1,8 +1,9 @@
-"""What every attention shares: projections, rotary positions, and the layout of a stack's frames.
+"""What every attention shares: the layout of a stack's frames, the hooks of a `Mixer`, projections and positions.
 
-Activations inside a stack are (batch, groups, frames, dim). A group is what one streaming step makes final: its first
-`chunk` frames are final, the rest are look-ahead frames known only as of that step (revisions). Every attention but LLSA
-has groups of one frame. Only attention and convolution mix time; all else is position-wise and ignores these axes.
+Activations inside a stack are (batch, groups, frames, dim). A group is what one streaming step computes. Its first `chunk`
+frames are final. The frames after these are its look-ahead; later groups compute them again, when they know more. In most
+attentions a group is a single frame; in LLSA, and in SummaryMixing with chunks, it has more. Only attention and convolution
+mix frames. All other layers treat each frame alone, so they need not know how frames are laid out.
 """
 
 from collections.abc import Callable
@@ -25,14 +26,14 @@ AttentionFactory: TypeAlias = "Callable[..., Mixer]"
 
 @dataclass(frozen=True)
 class Layout:
-    """The frames of a group, as offsets from its first frame.
+    """Which frames a group has, as distances from its first frame.
 
     Arguments
     ---------
     chunk : int
-        Final frames in a group; group g is about frames g * chunk .. (g + 1) * chunk - 1.
+        Number of final frames in a group; those of group g are frames g * chunk .. (g + 1) * chunk - 1.
     offsets : tuple of int
-        Offsets of all its frames: 0 .. chunk - 1, then the look-ahead frames.
+        Distances of all its frames, in order: 0 .. chunk - 1 for the final ones, then those of the look-ahead frames.
 
     Example
     -------
@@ -47,26 +48,29 @@ class Layout:
 
     @property
     def lookahead(self) -> int:
-        """Frames after the first one of a group that the group reads (the worst case of its frames)."""
+        """Look-ahead of the first frame of a group, in frames; it is the largest in the group."""
         return self.offsets[-1]
 
     @property
     def pending(self) -> int:
-        """Frames after a group's final ones that it reads."""
+        """Look-ahead of the last final frame of a group, in frames."""
         return self.lookahead - self.chunk + 1
 
     @property
     def lead(self) -> int:
-        """Frames to put before the first one, so that a group is complete after each `chunk` frames that come."""
+        """Frames to put before the first one, so that each further `chunk` frames complete exactly one group."""
         return -self.pending % self.chunk
 
     def groups(self, time: int) -> int:
-        """The number of groups whose frames are all among `time` frames."""
+        """The number of groups that `time` frames complete."""
         return max(0, (time - self.lookahead - 1) // self.chunk + 1)
 
     def expand(self, x: Tensor, dim: int = 1) -> Tensor:
-        """(.., time, ..) -> (.., groups, frames, ..) at axis `dim`: H^0[g, j] = X[g * chunk + offsets[j]]."""
-        if not self.pending:  # groups side by side
+        """Lay out frames in groups, at axis `dim`: (.., time, ..) -> (.., groups, frames, ..).
+
+        Entry [g, j] of the result is frame g * chunk + offsets[j]; groups that are not complete are left out.
+        """
+        if not self.pending:  # groups do not overlap
             used = self.groups(x.size(dim)) * self.chunk
             return x.narrow(dim, 0, used).unflatten(dim, (used // self.chunk, self.chunk))
         windows = x.unfold(dim, self.lookahead + 1, self.chunk)  # (.., groups, .., lookahead + 1), a view
@@ -78,14 +82,16 @@ class Layout:
 def rotary(positions: Tensor, head_dim: int, base: float = 10000.0) -> Tensor:
     """Cosines and sines of rotary position embedding (Su et al., arXiv 2104.09864).
 
-    Angles are taken in float64: scores depend on position differences alone, for any length of stream.
+    Angles are computed in float64. So scores depend on differences of positions alone, however long a stream is.
 
     Arguments
     ---------
     positions : torch.Tensor
-        Absolute frame numbers, any shape, integer.
+        Frame numbers from the start of the stream, integers in any shape.
     head_dim : int
-        Width of a head, even.
+        Width of a head, an even number.
+    base : float
+        The slowest pair of channels turns about `base` times slower than the fastest one.
 
     Returns
     -------
@@ -98,14 +104,14 @@ def rotary(positions: Tensor, head_dim: int, base: float = 10000.0) -> Tensor:
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Rotate x (batch, .., heads, head_dim) by a table (.., 2, head_dim / 2) of `rotary`."""
+    """Rotate the heads of x (batch, .., heads, head_dim) by a table (.., 2, head_dim / 2) that `rotary` has made."""
     cos, sin = table.to(x.dtype).unsqueeze(-3).unbind(-2)  # each (.., 1, head_dim / 2)
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
 def sinusoids(distances: Tensor, dim: int) -> Tensor:
-    """Sines and cosines of distances (n,) -> (n, dim), the encoding of Transformer-XL (Dai et al., arXiv 1901.02860)."""
+    """Encode distances as sines and cosines, as Transformer-XL does (Dai et al., arXiv 1901.02860): (n,) -> (n, dim)."""
     return rotary(distances, dim).flatten(-2)
 
 
@@ -116,82 +122,110 @@ def followed(shared: Shared) -> tuple[Tensor, ...]:
 
 
 class Mixer(nn.Module):
-    """What mixes the frames of a block: an attention, or what stands in its place. Blocks and encoder know only this.
+    """What mixes the frames of a block: an attention, or what stands in its place. Blocks and encoder use only these hooks.
 
-    Invariant: `mix` over any split of the frames, each call given the state that the last one returned, gives the
-    outputs of one `mix` over all frames with `state=None`, delayed by `layer_lookahead` frames.
+    A subclass overrides `mix`, `project` and `initial_state`, and, where the defaults do not fit, `finish`, `table`,
+    `layout` and `layer_lookahead`. README.md in this folder has an example, and `testing.verify` checks it.
+
+    Invariant: cut the frames into pieces in any way, and call `mix` on each piece with the state that the call before it
+    returned. The outputs are those of one `mix` over all frames with `state=None`, delayed by `layer_lookahead` frames.
     """
 
     layout = Layout()
+    """The groups in which the stack computes frames; the look-ahead of a group counts once for the whole stack."""
     layer_lookahead: float = 0
     """Frames of look-ahead that *each layer* adds to its stack: R for SA and MAA, 0 for LLSA, infinity for AA."""
 
     def table(self, positions: Tensor) -> Tensor | None:
-        """What `project` must know of the frames at `positions` (batch, time), (batch, time, ..); None: nothing."""
+        """What `project` must know of the positions of frames; the stack computes it once for all its layers.
+
+        Arguments
+        ---------
+        positions : torch.Tensor
+            (batch or 1, time), frame numbers from the start of the stream.
+
+        Returns
+        -------
+        torch.Tensor or None
+            (batch or 1, time, ..). None if positions do not matter.
+        """
         return None
 
     def project(self, x: Tensor, table: Tensor | None) -> tuple[Tensor, ...]:
-        """The tensors (batch, .., *) that `mix` takes, of frames x (batch, .., dim); position-wise."""
+        """Compute from each frame, by itself, the tensors that `mix` takes: x (batch, .., dim) -> (batch, .., *) each."""
         raise NotImplementedError
 
     def mix(
         self, *parts: Tensor, valid: Tensor, state: MixerState | None = None, final: bool = False, shared: Shared = None
     ) -> Mixed:
-        """Mix the frames.
+        """Let frames read each other.
 
         Arguments
         ---------
-        parts : torch.Tensor
-            (batch, groups, frames, *) each, of `project`.
+        *parts : torch.Tensor
+            What `project` returned, laid out in groups: (batch, groups, frames, *) each.
         valid : torch.Tensor
-            (batch, groups, frames), bool: False where there is no such frame (padding, before the start, after the end).
+            (batch, groups, frames), bool. False where there is no such frame: in padding, before the start, after the end.
         state : dict or None
-            None: these are all the frames there are. Otherwise what the last call returned.
+            None if these are all frames of their utterances. Otherwise the state that the last call returned.
         final : bool
-            Only the final frames of each group are asked for.
-        shared : object
-            For a follower: what the layer before it returned as `shared`, the map of its owner.
+            True if only the final frames of each group are needed.
+        shared : tuple or None
+            For a follower, the map that the layer before it returned.
 
         Returns
         -------
         y : torch.Tensor
-            (batch, groups, frames or final frames, *).
+            (batch, groups, frames or final frames, *), the mixed frames.
         valid : torch.Tensor
-            (batch, groups, frames), of the frames that y is about.
+            (batch, groups, frames), which of these frames there are.
         state : dict or None
-        shared : object
-            For the followers: the map of these frames; None where nobody shares.
+            For the next call.
+        shared : tuple or None
+            The map of these frames, for the followers of this layer; None if it has none.
         """
         raise NotImplementedError
 
     def finish(self, y: Tensor) -> Tensor:
-        """(batch, .., *) of `mix` -> (batch, .., dim); position-wise."""
+        """Turn each mixed frame, by itself, into what the block adds: (batch, .., *) -> (batch, .., dim)."""
         return y
 
     def initial_state(self, batch_size: int) -> MixerState:
-        """State before the first frame: a dict of tensors of fixed shapes, or ValueError if there is no streaming form."""
+        """The state of `batch_size` streams before their first frame; their shapes never change.
+
+        Raises
+        ------
+        ValueError
+            If there is no streaming form.
+        """
         raise NotImplementedError
 
 
 class Attention(Mixer):
-    """Base of all attentions. A subclass says which keys a query sees, in `mix`.
+    """Base of the softmax attentions. In `mix`, a subclass says which keys each query sees.
 
-    `mix` takes q, k and v, (batch, groups, frames, heads, head_dim) each; in a follower v alone.
+    `mix` takes queries, keys and values, (batch, groups, frames, heads, head_dim) each; in a follower, values alone.
 
     Arguments
     ---------
     dim : int
         Width of the frames.
     num_heads : int
-        Heads; dim / num_heads is even.
+        Number of heads; dim / num_heads must be even.
     positions : str
-        `rotary`; `relative`, as in Transformer-XL (Dai et al., arXiv 1901.02860); or `none`: order only through the window.
+        `rotary`; `relative`, as in Transformer-XL (Dai et al., arXiv 1901.02860); or `none`, where only the window tells
+        earlier frames from later ones.
     role : str or None
-        `owner`: its map is read by later layers, the `follower`s, which have no queries, keys or positions of their own
-        (Shim et al., ICLR 2022).
+        Sharing of attention maps (Shim et al., ICLR 2022). An `owner` makes a map that later layers read. These layers, each
+        a `follower`, have no queries, keys or positions of their own. None: the layer keeps its map to itself.
     reuse : str
-        What an owner hands on: `map`, the softmax itself, or `queries`, its queries and keys, from which fused kernels make
+        What an owner hands on. `map`: the softmax itself. `queries`: its queries and keys, from which fused kernels make
         the map again. The results are the same.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not one of these.
     """
 
     def __init__(self, dim: int, num_heads: int, positions: str = "rotary", role: str | None = None, reuse: str = "map"):
@@ -221,7 +255,7 @@ class Attention(Mixer):
         return rotary(positions, self.head_dim) if self.positions == "rotary" else None
 
     def project(self, x: Tensor, table: Tensor | None) -> tuple[Tensor, ...]:
-        """Queries, keys and values of frames x (batch, .., dim), each (batch, .., heads, head_dim); of a follower, values."""
+        """Queries, keys and values (batch, .., heads, head_dim) of frames x (batch, .., dim); in a follower, values alone."""
         if self.role == "follower":
             return (self.value(x).unflatten(-1, (self.num_heads, self.head_dim)),)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(-3)
@@ -234,18 +268,29 @@ class Attention(Mixer):
         return self.output(y.flatten(-2))
 
     def bias(self, q: Tensor, distances: Tensor, spread: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor | None]:
-        """The part of the scores that depends on distances, (batch, heads, queries, keys), and the queries for the other.
+        """The part of the scores that depends on distances alone, for relative positions.
 
-        score(s, t) = (q_s + u) . k_t + (q_s + v) . W sinusoids(s - t), before its division by sqrt(head_dim)
+        The score of frame s for frame t, before its division by sqrt(head_dim), is
+
+            (q_s + u) . k_t + (q_s + v) . W sinusoids(s - t)
+
+        with two learned vectors u and v for each head, and a learned matrix W.
 
         Arguments
         ---------
         q : torch.Tensor
             (batch, queries, heads, head_dim).
         distances : torch.Tensor
-            (n,) s - t, all that occur.
+            (n,), all distances s - t that occur.
         spread : callable
-            (batch, heads, queries, n) -> (batch, heads, queries, keys): puts each distance at its key.
+            Takes the scores by distance, (batch, heads, queries, n), to the keys: (batch, heads, queries, keys).
+
+        Returns
+        -------
+        q : torch.Tensor
+            q_s + u, the queries for the part that depends on keys; q itself if positions are not relative.
+        bias : torch.Tensor or None
+            (batch, heads, queries, keys), to be added to the scores before their division.
         """
         if self.positions != "relative":
             return q, None
@@ -256,25 +301,25 @@ class Attention(Mixer):
     def attend(
         self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, bias: Tensor | None = None, streaming: bool = False
     ) -> tuple[Tensor, Shared]:
-        """Attention with the map that this layer makes.
+        """Attend with a map of this layer's own.
 
         Arguments
         ---------
         q, k, v : torch.Tensor
             (batch, queries or keys, heads, head_dim).
         mask : torch.Tensor
-            (batch or 1, queries or 1, keys), True = may see.
+            (batch or 1, queries or 1, keys), True where a query may see a key.
         bias : torch.Tensor or None
-            (batch, heads, queries, keys), added to the scores before their scaling.
+            (batch, heads, queries, keys), added to the scores before their division by sqrt(head_dim).
         streaming : bool
-            An owner hands on the map itself, whatever `reuse` says: where it must wait, it waits row by row.
+            True makes an owner hand on the map itself, whatever `reuse` says: rows of a map can wait for their followers.
 
         Returns
         -------
         y : torch.Tensor
             (batch, queries, heads, head_dim).
         shared : tuple or None
-            For `reuse_map`, of an owner.
+            The map, for `reuse_map`; None in a layer that shares none.
         """
         q, k, mask = q.transpose(1, 2), k.transpose(1, 2), mask[:, None]  # (batch, heads, time, head_dim)
         scale = self.head_dim**-0.5
@@ -288,7 +333,7 @@ class Attention(Mixer):
         return self.reuse_map(shared, v), shared if self.role else None
 
     def reuse_map(self, shared: tuple[Tensor, ...], v: Tensor) -> Tensor:
-        """v (batch, keys, heads, head_dim) -> (batch, queries, heads, head_dim) by a map that `attend` has made."""
+        """Attend with a map that `attend` has made: v (batch, keys, heads, head_dim) -> (batch, queries, heads, head_dim)."""
         v = v.transpose(1, 2)
         if len(shared) == 1:
             return (shared[0].to(v.dtype) @ v).transpose(1, 2)
@@ -296,7 +341,7 @@ class Attention(Mixer):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=self.head_dim**-0.5).transpose(1, 2)
 
     def _cache(self, batch_size: int, frames: int) -> MixerState:
-        """Keys, values and validity of `frames` frames that are not there; of a follower, values and validity."""
+        """A state for `frames` frames that are not there yet: keys, values, and `valid`; in a follower there are no keys."""
         empty = self.output.weight.new_zeros(batch_size, frames, self.num_heads, self.head_dim)
         cache = {"v": empty, "valid": empty.new_zeros(batch_size, frames, dtype=torch.bool)}
         return cache if self.role == "follower" else {"k": empty, **cache}

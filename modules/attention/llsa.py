@@ -1,11 +1,14 @@
 """LLSA, low-latency streaming attention: R frames of look-ahead for the whole stack, at any depth.
 
-H^l[s, j] is frame s + j as known at time s + R; j = 0 is the final version of frame s.
+When frame s + R has come in, every layer l computes frame s for good, and frames s+1 .. s+R for the time being. H^l[s, j] is
+frame s + j as computed at that time, so H^l[s, 0] is the final version of frame s.
 
     H^0[s, j] = X_{s+j}                                            j = 0..R
     H^l[s, j] = Block_l(H^{l-1}[s, j]) attending to the final frames H^{l-1}[m, 0], m = s-L..s-1,
-                and to the local revisions H^{l-1}[s, 0..R]        (the same keys for all j, no mask inside)
+                and to the frames of its own group, H^{l-1}[s, 0..R]   (the same keys for all j, no mask inside)
     output      X^N_s = H^N[s, 0]
+
+Nothing reads beyond frame s + R, so the look-ahead does not add up over layers. The price is R + 1 times the frames.
 
 This is our reading of Ma et al., arXiv 2302.13451, whose code is not public. With chunk = 1 it is what Emformer
 (Shi et al., arXiv 2010.10759) computes with segments of one frame and no memory; chunk > 1 is Emformer's segment.
@@ -19,25 +22,33 @@ from torch.nn import functional as F
 
 from .base import Attention, Layout, Mixed, MixerState, Shared, followed
 
-QUERIES = 72  # about this many queries share one stretch of keys
+QUERIES = 72  # groups are put together until they have about this many queries, which share one stretch of keys
 
 
 class LLSA(Attention):
-    """Look-ahead of R frames for the whole stack. Streaming state: K and V of the last L *final* frames, nothing else.
+    """Attention with a look-ahead of R frames for the whole stack, at any depth; the equations are above.
+
+    The streaming state holds the keys and values of the last L *final* frames, and nothing else.
 
     Arguments
     ---------
     dim, num_heads, positions, role, reuse
         See `Attention`.
     left_context : int
-        L, final frames before the group, frames.
+        L, the number of final frames before its group that a frame reads.
     lookahead : int
-        R, frames after the group.
+        R, the number of frames after the final ones of its group that a frame reads.
     chunk : int
-        C final frames share one set of revisions: (C + R) / C times the activations of SA, look-ahead of R to R + C - 1.
+        C, the number of final frames in a group. These share their look-ahead frames, so that a layer computes (C + R) / C
+        times as many frames as SA. The first frame of a group then looks ahead R + C - 1 frames, the last one R.
     revisions : list of int or None
-        Which lags after the chunk's last frame are recomputed, e.g. [0, 4, 8]; 0 is the frame itself, the last one is R.
-        None: all of 0..R.
+        Which of the R look-ahead frames are computed: their distances from the last final frame, such as [0, 4, 8]. The first
+        is 0, that final frame itself; the last is R. None: all of 0..R.
+
+    Raises
+    ------
+    ValueError
+        If a number is too small, or `revisions` do not rise from 0 to R.
 
     Example
     -------
@@ -73,17 +84,17 @@ class LLSA(Attention):
     def mix(
         self, *parts: Tensor, valid: Tensor, state: MixerState | None = None, final: bool = False, shared: Shared = None
     ) -> Mixed:
-        *queries, v = parts  # of a follower v alone
+        *queries, v = parts  # a follower has values alone, and `queries` is empty; else it holds queries and keys
         chunk, left, (batch, groups, frames) = self.layout.chunk, self.left_context, valid.shape
-        if state is None:  # nothing before
+        if state is None:  # a whole utterance: nothing comes before it
             state = self.initial_state(batch)
         local = {"v": v, "valid": valid, **dict(zip("k", queries[1:]))}
         history = {name: torch.cat([state[name].to(t.dtype), t[:, :, :chunk].flatten(1, 2)], dim=1) for name, t in local.items()}
-        block = min(groups, max(1, QUERIES // frames))  # groups that share one stretch of keys
+        block = min(groups, max(1, QUERIES // frames))  # groups of a block, which share one stretch of keys
         blocks = -(-groups // block)
 
         def keys(name: str) -> Tensor:
-            """Keys of each block: L frames of history before it, then its own frames -> (batch * blocks, keys, ..)."""
+            """What each block can reach: L final frames before it, then its own frames; (batch * blocks, keys, ..)."""
             own = _pad(local[name], blocks * block).reshape(batch, blocks, block * frames, *local[name].shape[3:])
             past = _pad(history[name], left + blocks * block * chunk).unfold(1, left, block * chunk)[:, :blocks]
             return torch.cat([past.movedim(-1, 2), own], dim=2).flatten(0, 1)
@@ -104,7 +115,7 @@ class LLSA(Attention):
         return y, valid, {name: t[:, groups * chunk :] for name, t in history.items()}, shared
 
     def _final(self, shared: tuple[Tensor, ...], block: int) -> tuple[Tensor, ...]:
-        """A map of all frames of each group, for the final ones alone: the queries are at axis 2, save those of keys."""
+        """The rows of a map that belong to final frames. Queries are at axis 2, save in the keys of (q, k, mask)."""
         chunk = self.layout.chunk
         return tuple(
             t if len(shared) == 3 and i == 1 else t.unflatten(2, (block, -1))[:, :, :, :chunk].flatten(2, 3)
@@ -112,12 +123,27 @@ class LLSA(Attention):
         )
 
     def _masks(self, groups: int, queries: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """(groups * queries, L + groups * frames) of a block: what a query sees, its own key, and distances."""
+        """What each query of a block may see.
+
+        Arguments
+        ---------
+        groups : int
+            Groups of the block.
+        queries : int
+            Queries of each group: all its frames, or the final ones alone.
+        device : torch.device
+
+        Returns
+        -------
+        seen, own, distance : torch.Tensor
+            (groups * queries, L + groups * frames) each, with L final frames before the block, and then its own frames, as
+            keys: whether the query may see the key, whether it is the query's own key, and how many frames lie between them.
+        """
         chunk, left, offsets = self.layout.chunk, self.left_context, torch.tensor(self.layout.offsets, device=device)
-        group = torch.arange(groups, device=device) * chunk  # first frame of each group
-        start = group.repeat_interleave(queries)[:, None]  # of the query's group
+        group = torch.arange(groups, device=device) * chunk  # number of its first frame, for each group
+        start = group.repeat_interleave(queries)[:, None]  # first frame of each query's group
         version = torch.arange(len(offsets), device=device).repeat(groups)
-        owner = group.repeat_interleave(len(offsets))  # of the key's group
+        owner = group.repeat_interleave(len(offsets))  # first frame of each key's group
         past, position = torch.arange(-left, 0, device=device), owner + offsets.repeat(groups)
         earlier_final = (owner < start) & (version < chunk) & (position >= start - left)
         seen = torch.cat([past >= start - left, (owner == start) | earlier_final], dim=1)
@@ -130,7 +156,7 @@ class LLSA(Attention):
 
 
 def _pad(x: Tensor, size: int) -> Tensor:
-    """Pad axis 1 of x with zeros (False) to `size`."""
+    """Pad axis 1 of x with zeros, or with False, to `size`."""
     if x.size(1) == size:
         return x
     return torch.cat([x, x.new_zeros(x.size(0), size - x.size(1), *x.shape[2:])], dim=1)

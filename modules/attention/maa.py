@@ -4,9 +4,10 @@ from .window import WindowedAttention
 
 
 class MAA(WindowedAttention):
-    """Attention over s-L .. s+R, evaluated densely: O(T^2) time and memory (Ma et al., arXiv 2302.13451).
+    """Each frame s sees frames s-L .. s+R; all scores are computed, in O(T^2) time and memory (Ma et al., arXiv 2302.13451).
 
-    Arguments: see `WindowedAttention`. The same function as `SA`, kept as the paper's baseline and as its check.
+    It is the same function as `SA`, kept as the baseline of the paper and to check `SA` with. For the arguments, see
+    `WindowedAttention`.
 
     Example
     -------

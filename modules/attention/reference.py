@@ -1,7 +1,7 @@
-"""The specification: every attention and block as plain loops over frames. Slow, and obviously right; tests compare.
+"""The specification: every attention and block as plain loops over frames, slow and easy to check; the tests compare with it.
 
-A frame of a stack is a key (group, version): the frame group * chunk + offsets[version] as known to that group. Attentions
-without revisions have groups of one frame and version 0 alone.
+A frame of a stack is named by a key (group, version): it is frame group * chunk + offsets[version], as that group computes
+it. Where a group is a single frame, version is 0.
 """
 
 import math
@@ -30,19 +30,21 @@ Maps: TypeAlias = dict[Key, dict[Key, Tensor]]
 
 
 def visible(attention: Mixer, query: Key, frames: dict[Key, int]) -> list[Key]:
-    """The frames that frame `query` sees, straight from the definitions.
+    """The frames that a frame sees, written down from the definition of each attention.
 
     Arguments
     ---------
-    attention : Attention
+    attention : Mixer
+        One of this folder.
     query : tuple of int
-        (group, version).
+        (group, version) of the frame that sees.
     frames : dict
         Frame number of each (group, version) inside the utterance.
 
     Returns
     -------
     list of tuple of int
+        (group, version) of the frames that it sees.
     """
     if isinstance(attention, AA) or (isinstance(attention, SummaryMixing) and attention.layer_lookahead):
         return list(frames)
@@ -64,9 +66,25 @@ def visible(attention: Mixer, query: Key, frames: dict[Key, int]) -> list[Key]:
 
 
 def reference_attention(attention: Any, x: Vectors, frames: dict[Key, int], shared: Maps | None) -> tuple[Vectors, Maps | None]:
-    """y_s = sum over the visible keys of softmax(q_s . k / sqrt(d)) v, for x a dict (group, version) -> (dim,); and the map.
+    """One layer of attention: y_s = sum of softmax(q_s . k / sqrt(d)) v over the keys that frame s sees.
 
-    A follower takes the map that is `shared` with it.
+    Arguments
+    ---------
+    attention : Mixer
+        One of this folder.
+    x : dict
+        The vector (dim,) of each frame.
+    frames : dict
+        The number of each frame.
+    shared : dict or None
+        The map of an owner, which a follower reads.
+
+    Returns
+    -------
+    y : dict
+        The mixed vector (dim,) of each frame.
+    shared : dict or None
+        The map that was used.
     """
     if isinstance(attention, SummaryMixing):
         return reference_summary_mixing(attention, x, frames), None
@@ -82,7 +100,7 @@ def reference_attention(attention: Any, x: Vectors, frames: dict[Key, int], shar
 
 
 def reference_map(attention: Attention, x: Vectors, frames: dict[Key, int]) -> Maps:
-    """For each frame the keys that it sees, and the weight (heads,) of each."""
+    """The attention map: for each frame the frames that it sees, and the weight (heads,) of each."""
     q, k = {}, {}
     for key, vector in x.items():
         q[key], k[key], _ = attention.project(vector, attention.table(torch.tensor(frames[key])))  # (heads, head_dim) each
@@ -100,7 +118,7 @@ def reference_map(attention: Attention, x: Vectors, frames: dict[Key, int]) -> M
 
 
 def reference_summary_mixing(mixing: SummaryMixing, x: Vectors, frames: dict[Key, int]) -> Vectors:
-    """y_t = c([f(x_t); mean of s(x_m) over the visible frames]); for `lite` that mean alone."""
+    """y_t = c([f(x_t); mean of s(x_m) over the frames that frame t sees]); with `lite`, y_t is that mean."""
     y = {}
     for key in x:
         seen = visible(mixing, key, frames)
@@ -115,7 +133,7 @@ def reference_summary_mixing(mixing: SummaryMixing, x: Vectors, frames: dict[Key
 
 
 def reference_depthwise(convolution: DepthwiseConvolution, inputs: Vectors, frames: dict[Key, int]) -> Vectors:
-    """y_s = sum over taps of weight[distance] * inputs[s - distance], past frames final, local ones the group's."""
+    """y_s = sum over taps of weight[tap] * inputs[s - tap]; frames before the group are final, others the group's own."""
     chunk, y = convolution.layout.chunk, {}
     for (group, version), vector in inputs.items():
         total = torch.zeros_like(vector)
@@ -130,7 +148,7 @@ def reference_depthwise(convolution: DepthwiseConvolution, inputs: Vectors, fram
 
 
 def reference_convolution(convolution: Any, x: Vectors, frames: dict[Key, int]) -> Vectors:
-    """A Conformer's convolution module, or a Branchformer's."""
+    """The convolution module of a Conformer or of a Branchformer."""
     inputs = {key: convolution.enter(vector) for key, vector in x.items()}
     if not isinstance(convolution, GatedConvolution):
         y = reference_depthwise(convolution, inputs, frames)

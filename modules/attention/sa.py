@@ -4,12 +4,10 @@ from .window import WindowedAttention
 
 
 class SA(WindowedAttention):
-    """Attention over s-L .. s+R in O(T * W) time and memory, W = L + R + 1 (Ma et al., arXiv 2302.13451).
+    """Each frame s sees frames s-L .. s+R, in O(T * W) time and memory with W = L + R + 1 (Ma et al., arXiv 2302.13451).
 
-    Block-banded: each block of 64 queries meets the 64 + L + R keys that it can reach, under one mask. (One window of
-    keys per query would copy every key W times.)
-
-    Arguments: see `WindowedAttention`.
+    Queries are taken in blocks of 64. Each block is compared with the 64 + L + R keys that it can reach, under one mask.
+    A window of keys for each single query would copy every key W times. For the arguments, see `WindowedAttention`.
 
     Example
     -------

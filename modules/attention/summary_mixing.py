@@ -1,10 +1,11 @@
-"""SummaryMixing: every frame meets the mean of the others instead of each of them; linear in time.
+"""SummaryMixing: each frame is joined with a mean over frames, in place of an attention; time and memory are linear in T.
 
-    sbar_t = mean of s(x_m) over the frames m that t sees
-    y_t    = c([f(x_t); sbar_t])            f, s: two layers, c: one, each with an activation after it
+    sbar_t = mean of s(x_m) over the frames m that frame t sees
+    y_t    = c([f(x_t); sbar_t])
 
-The concatenation is never made: c's weight is split into a part for f(x_t) and one for sbar, and the latter is applied once
-for each chunk (or utterance). Written from the equations of Parcollet et al., arXiv 2307.07421.
+f and s have two layers, c has one; an activation follows each of them. The concatenation is never made: the weight of c is
+split into a part for f(x_t) and a part for sbar_t, and the second part is applied once for each chunk or utterance.
+Written from the equations of Parcollet et al., arXiv 2307.07421.
 """
 
 import math
@@ -17,7 +18,7 @@ from .base import Layout, Mixed, Mixer, MixerState, Shared
 
 
 class HeadLinear(nn.Module):
-    """A linear layer for each head, side by side: weight (heads, head_dim, head_dim), each initialised as its own layer."""
+    """A linear layer for each head: weight (heads, head_dim, head_dim), where each head is initialised as a layer of its own."""
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
@@ -26,7 +27,7 @@ class HeadLinear(nn.Module):
         self.bias = nn.Parameter(torch.cat([layer.bias.detach() for layer in layers]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(.., dim) -> (.., dim)"""
+        """Apply to each head of x its own layer: (.., dim) -> (.., dim)."""
         if len(self.weight) == 1:
             return F.linear(x, self.weight[0].T, self.bias)
         heads = x.reshape(-1, *self.weight.shape[:2]).transpose(0, 1)  # (heads, frames, head_dim)
@@ -34,33 +35,39 @@ class HeadLinear(nn.Module):
 
 
 def two_layers(dim: int, num_heads: int) -> nn.Sequential:
-    """f and s: position-wise, an activation after each layer."""
+    """What f and s are: two layers, with an activation after each."""
     return nn.Sequential(HeadLinear(dim, num_heads), nn.GELU(), HeadLinear(dim, num_heads), nn.GELU())
 
 
 class SummaryMixing(Mixer):
-    """Mean of the utterance, or of the past and the frame's own chunk, joined to each frame; O(T) time and memory.
+    """Each frame is joined with the mean of the utterance, or with that of its own chunk and the past; see above.
 
-    * `chunk=None`: the mean is that of the utterance; no streaming form.
-    * `chunk=C`: frame t sees its own chunk of C frames and the `left_context` before it. Look-ahead: the rest of the chunk,
-      once for the whole stack. With `chunk=1` and all of the past, the mean is cumulative.
+    * With `chunk=None`, the mean is that of the utterance, and there is no streaming form.
+    * With `chunk=C`, a frame sees its own chunk of C frames and the `left_context` before that. Its look-ahead is the rest of
+      its chunk, once for the whole stack. With `chunk=1` and all of the past, the mean is cumulative.
 
-    Streaming state: a sum and a count (float64), or those of each chunk in the left context where that is limited.
+    The streaming state is a sum (in float64) and a count over all of the past; where the left context is limited, it is the
+    sum and the count of each chunk in it.
 
     Arguments
     ---------
     dim : int
         Width of the frames.
     num_heads : int
-        Parts into which the layers of f and s are split; it divides dim.
+        Number of parts into which the layers of f and s are split; it must divide dim.
     chunk : int or None
-        C, frames.
+        C, in frames; None for the whole utterance.
     left_context : int or None
-        Frames before the chunk, a multiple of C; None: all of the past.
+        Number of frames before the chunk that a frame sees, a multiple of C; None for all of the past.
     lite : bool
-        y_t is sbar_t alone; the host (a Branchformer) brings its own f and c.
+        True makes y_t equal to sbar_t; then the block, a Branchformer, brings layers that play the part of f and c.
     norm : bool
-        LayerNorm on f(x_t) and on sbar_t, as in the published cell for whole utterances; its streaming form has none.
+        True puts a LayerNorm on f(x_t) and on sbar_t, as published for whole utterances; the published streaming form has none.
+
+    Raises
+    ------
+    ValueError
+        If a number does not fit the others.
 
     Example
     -------
@@ -106,15 +113,17 @@ class SummaryMixing(Mixer):
         values = parts[0]
         total = values.masked_fill(~valid[..., None], 0.0).sum(dim=2, dtype=torch.promote_types(values.dtype, torch.float32))
         total, count, state = self._accumulate(total, valid.sum(dim=2), state)
-        mean = (total / count.clamp(min=1)[..., None]).to(values.dtype)[:, :, None]  # (batch, groups or 1, 1, dim)
+        mean = (total / count.clamp(min=1)[..., None]).to(values.dtype)[
+            :, :, None
+        ]  # (batch, groups, 1, dim), or one group for all
         y = mean.expand_as(values) if self.lite else F.gelu(self.c_f(parts[1]) + self.c_s(self.norm_s(mean)))
         return y, valid, state, None
 
     def _accumulate(self, total: Tensor, count: Tensor, state: MixerState | None) -> tuple[Tensor, Tensor, MixerState | None]:
-        """Sums (batch, groups, dim) and counts (batch, groups) of each group -> those of all that the group sees."""
+        """From sums (batch, groups, dim) and counts (batch, groups) of each group to those of all frames that the group sees."""
         if math.isinf(self.layer_lookahead):
             return total.sum(dim=1, keepdim=True), count.sum(dim=1, keepdim=True), None
-        if state is None:  # nothing before
+        if state is None:  # a whole utterance: nothing comes before it
             state = self.initial_state(total.size(0))
         if self.past is None:
             total = state["total"] + total.double().cumsum(dim=1)

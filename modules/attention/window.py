@@ -1,4 +1,4 @@
-"""What MAA and SA share: a window of L + R + 1 keys, evaluated in blocks of queries, and its streaming state."""
+"""What MAA and SA share: each frame sees a window of L + R + 1 frames; and the streaming state for that."""
 
 import torch
 from torch import Tensor
@@ -8,23 +8,29 @@ from .base import Attention, Mixed, MixerState, Shared, followed
 
 
 class WindowedAttention(Attention):
-    """Frame s sees frames s-L .. s+R. Each layer adds R frames of look-ahead: N * R for a stack of N layers.
+    """Frame s sees frames s-L .. s+R. Each layer adds R frames of look-ahead, so a stack of N layers has N * R.
 
-    Streaming, frame s comes out once frame s + R is in. The state holds the keys and values of the last L + R frames and
-    the R queries that still wait for their look-ahead; of a follower, the values, and the maps of R frames.
+    While streaming, frame s comes out of the layer once frame s + R has come in. The state holds the keys and values of the
+    last L + R frames, and the queries of the R frames that still wait for their look-ahead. In a follower, it holds the
+    values, and the owner's map of these R frames in place of queries.
 
     Arguments
     ---------
     dim, num_heads, positions, role, reuse
         See `Attention`.
     left_context : int
-        L, frames.
+        L, in frames.
     lookahead : int
-        R, frames.
+        R, in frames.
+
+    Raises
+    ------
+    ValueError
+        If L or R is negative.
     """
 
     block: int | None = None
-    """Queries that share one stretch of keys; None: all of them."""
+    """The number of queries that are compared with one stretch of keys; None for all queries at once."""
 
     layer_lookahead: int
 
@@ -46,11 +52,11 @@ class WindowedAttention(Attention):
     def mix(
         self, *parts: Tensor, valid: Tensor, state: MixerState | None = None, final: bool = False, shared: Shared = None
     ) -> Mixed:
-        *queries, valid = (t.squeeze(2) for t in (*parts, valid))  # (batch, time, ..): groups of one frame
+        *queries, valid = (t.squeeze(2) for t in (*parts, valid))  # (batch, time, ..), since groups have one frame
         names = ("v",) if self.role == "follower" else ("q", "k", "v")
         inputs = {**dict(zip(names, queries)), "valid": valid}
         left, right, time = self.left_context, self.layer_lookahead, valid.size(1)
-        if state is None:  # nothing before, nothing after
+        if state is None:  # a whole utterance: nothing comes before it or after it
             inputs = {name: t if name == "q" else _pad(t, left, right) for name, t in inputs.items()}
         else:
             inputs = {name: torch.cat([state[name], t], dim=1) for name, t in inputs.items()}
@@ -67,25 +73,60 @@ class WindowedAttention(Attention):
         return y.unsqueeze(2), inputs["valid"][:, left : left + time].unsqueeze(2), state, shared
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor, block: int, streaming: bool) -> tuple[Tensor, Shared]:
-        """q (batch, time, heads, head_dim), k and v (batch, L + time + R, ..) -> (batch * blocks, block, ..), shared."""
+        """Attend block by block, with a map of this layer's own.
+
+        Arguments
+        ---------
+        q : torch.Tensor
+            (batch, time, heads, head_dim).
+        k, v, valid : torch.Tensor
+            (batch, L + time + R, ..).
+        block : int
+            Queries of a block.
+        streaming : bool
+            See `attend`.
+
+        Returns
+        -------
+        y : torch.Tensor
+            (batch * blocks, block, heads, head_dim).
+        shared : tuple or None
+            The map of each block.
+        """
         window = self.left_context + 1 + self.layer_lookahead
         q = _pad(q, 0, -q.size(1) % block).reshape(-1, block, *q.shape[2:])
         k, v, valid = (self._keys(t, block) for t in (k, v, valid))
         distance = torch.arange(block + window - 1, device=q.device) - torch.arange(block, device=q.device)[:, None]
-        # its own key keeps a row from being empty
+        # every query sees its own key, valid or not: a softmax over no keys would be NaN
         band, own = (0 <= distance) & (distance < window), distance == self.left_context
         distances = torch.arange(self.left_context, -self.layer_lookahead - 1, -1, device=q.device)
         q, bias = self.bias(q, distances, from_band)
         return self.attend(q, k, v, band & valid[:, None] | own, bias, streaming)
 
     def _keys(self, t: Tensor, block: int) -> Tensor:
-        """The stretch of keys of each block: (batch, L + time + R, ..) -> (batch * blocks, L + block + R, ..)."""
+        """The stretch of keys that each block can reach: (batch, L + time + R, ..) -> (batch * blocks, L + block + R, ..)."""
         reach = block + self.left_context + self.layer_lookahead
         t = _pad(t, 0, (reach - t.size(1)) % block)
         return t.unfold(1, reach, block).movedim(-1, 2).flatten(0, 1)
 
     def _delay(self, shared: tuple[Tensor, ...], held: Tensor, time: int) -> tuple[tuple[Tensor, ...], Tensor]:
-        """The map (batch * blocks, heads, block, L + block + R) of `time` frames, R frames later; `held` are those of R."""
+        """Hold the owner's map back by R frames, until the values of the look-ahead that its rows read have come.
+
+        Arguments
+        ---------
+        shared : tuple of torch.Tensor
+            The map of the `time` newest frames, (batch * blocks, heads, block, L + block + R).
+        held : torch.Tensor
+            (batch, R, heads, L + 1 + R), the rows that were held back last time.
+        time : int
+
+        Returns
+        -------
+        shared : tuple of torch.Tensor
+            The map of the `time` frames that are R frames older, shaped as it came.
+        held : torch.Tensor
+            The rows to hold back now.
+        """
         (weights,) = shared  # while streaming, an owner hands on the map itself
         block = weights.size(2)
         rows = to_band(weights).transpose(1, 2)  # (batch * blocks, block, heads, L + 1 + R)
@@ -103,7 +144,7 @@ class WindowedAttention(Attention):
 
 
 def to_band(x: Tensor) -> Tensor:
-    """(.., rows, rows + width - 1) -> (.., rows, width): of row s the entries s .. s + width - 1.
+    """Take entries s .. s + width - 1 of each row s: (.., rows, rows + width - 1) -> (.., rows, width).
 
     Example
     -------
@@ -116,11 +157,11 @@ def to_band(x: Tensor) -> Tensor:
 
 
 def from_band(x: Tensor) -> Tensor:
-    """(.., rows, width) -> (.., rows, rows + width - 1), zeros outside the band: the inverse of `to_band`."""
+    """The inverse of `to_band`, with zeros outside the band: (.., rows, width) -> (.., rows, rows + width - 1)."""
     rows, width = x.shape[-2:]
     return F.pad(x, (0, rows)).flatten(-2)[..., :-rows].unflatten(-1, (rows, rows + width - 1))
 
 
 def _pad(x: Tensor, before: int, after: int) -> Tensor:
-    """Pad axis 1 of x (batch, time, ..) with zeros (False)."""
+    """Pad axis 1 of x (batch, time, ..) with zeros, or with False."""
     return F.pad(x, (0, 0) * (x.dim() - 2) + (before, after))

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import build_encoder, every_block, every_case
+from cases import ATTENTIONS, build_encoder, every_block, every_case
 from hyperpyyaml import load_hyperpyyaml
 from speech_attention.attention import AA, LLSA, SA
 from speech_attention.attention.reference import reference_encoder
 from speech_attention.blocks import TransformerBlock
-from speech_attention.testing import verify, verify_stack
+from speech_attention.encoder import Encoder
+from speech_attention.testing import verify, verify_padding, verify_stack, verify_streaming
 
 HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
 SETTINGS = "num_heads: 2\nleft_context: 6\nlookahead: 2\nkernel_size: 5\npairs: [0, 2]\n"
@@ -98,6 +99,18 @@ class NormalisedByTheBatch(SA):
         return y + 1e-6 * y.mean(dim=0, keepdim=True).detach(), *more
 
 
+class UndefinedGradient(SA):
+    """Divides by zero where there is padding: its output is right, and the gradient is NaN."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def mix(self, *parts, **rest):
+        y, valid, *more = super().mix(*parts, **rest)
+        return y * torch.where(valid, self.scale / valid, 0)[..., None, None], valid, *more
+
+
 class OtherStep(SA):
     """Differs by a little while it streams."""
 
@@ -158,6 +171,14 @@ class Hoarding(Kept):
     def keep(self, before, v):
         memory = torch.cat([before.new_empty(0).set_(before.untyped_storage()), v.flatten()])
         return memory[: before.numel()].view_as(before)
+
+
+class Renaming(SA):
+    """Its state gets another entry once there are frames."""
+
+    def mix(self, *parts, state=None, **rest):
+        y, valid, after, shared = super().mix(*parts, state=state, **rest)
+        return y, valid, {**after, "last": after["v"][:, -1:]} if after else after, shared
 
 
 class Sideways(Kept):
@@ -233,10 +254,12 @@ FAULTS = {
     Peeking: r"streaming differs from `forward` \(torch.float64, 7 frames .*\): by \S+ at \[\d, \d+, \d+\]",
     Padded: r"the output of an utterance of \d+ frames, with nan in the padding of its batch, is not what it is alone: by",
     NormalisedByTheBatch: r"the output of an utterance of 20 frames, with nan in the padding of its batch, is not what",
+    UndefinedGradient: r"with nan in the padding, the gradient of blocks\.0\.attention\.scale is not that of .*: by inf",
     OtherStep: r"streaming differs from `forward` .*: by \d\.\de-0[567] at .*, where at most 1e-10 is allowed",
     Forgetful: r"streaming differs from `forward`",
     Late: r"streaming differs from `forward` .*: its shape is \(2, 0, 16\), not \(2, 1, 16\)",
     Growing: r"the state blocks\.0\.attention\.kept does not keep its shape: \(2, 1, 2, 8\) before .*, \(2, 11, 2, 8\) after 10",
+    Renaming: r"the state blocks\.0\.attention\.last does not keep its shape: None before .*, \(2, 1, 2, 8\) after 10 frames",
     Hoarding: r"the state grows: \d+ bytes after 50 frames, \d+ bytes after 500",
     Sideways: r"the state blocks\.0\.attention\.kept of 2 streams has the shape \(1, 2, 2, 8\), not the streams at axis 0",
     InPlace: r"`step` changes the state that it is given: \['blocks\.0\.attention\.kept', .*\]",
@@ -256,6 +279,21 @@ def test_it_says_what_is_broken(fault):
         verify(partial(fault, **options), reference=reference_encoder)
     assert re.match(rf"{fault.__name__} in \d x TransformerBlock: ", str(error.value))
     assert re.search(FAULTS[fault], str(error.value))
+
+
+def test_frames_that_come_too_early(monkeypatch):
+    encoder = build_encoder(ATTENTIONS["SA"], TransformerBlock)  # 3 blocks of 2 frames
+    verify_streaming(encoder)
+    monkeypatch.setattr(Encoder, "lookahead", 7)
+    with pytest.raises(AssertionError, match=r"1 frames are out once 7 are in, where its look-ahead makes it 0 "):
+        verify_streaming(encoder)
+
+
+def test_something_in_the_padding(monkeypatch):
+    encoder, forward = build_encoder(ATTENTIONS["SA"], TransformerBlock), Encoder.forward
+    monkeypatch.setattr(Encoder, "forward", lambda *arguments: (forward(*arguments)[0] + 1, None))
+    with pytest.raises(AssertionError, match="the output is not 0 in the padding, where nan stands"):
+        verify_padding(encoder)
 
 
 def test_a_layout_that_reads_less_than_it_declares():
