@@ -49,8 +49,7 @@ def verify(
     attention : callable
         Factory of the attention, called as `attention(dim=dim)`; usually the class with its options, by `functools.partial`.
     reference : callable or None
-        The plain loop that specifies the attention, see `Reference`; `functools.partial(reference_encoder, mix=...)` makes
-        one from a loop for the attention alone.
+        The plain loop, see `Reference`; `functools.partial(reference_encoder, mix=...)` makes one of a loop of the attention.
     dim : int
         Width of the frames.
     blocks : sequence of callable
@@ -105,12 +104,11 @@ def verify_lookahead(encoder: Encoder) -> None:
     late = -(-40 // chunk) * chunk
     time = late + chunk + 4 + (20 if math.isinf(declared) else int(declared))
     for frame in (*range(2 * chunk, 3 * chunk), late):
-        measured, expected = measure_lookahead(encoder, frame, time), declared - frame % chunk
-        if math.isinf(declared) and frame + measured < time - 1:
-            _fail(encoder, f"output frame {frame} reads {measured} frames ahead, but the whole utterance is declared")
-        if math.isfinite(declared) and measured != expected:
-            reads = "the whole utterance" if frame + measured == time - 1 else f"{measured} frames ahead"
-            _fail(encoder, f"output frame {frame} reads {reads}, but {expected} frames are declared")
+        measured = measure_lookahead(encoder, frame, time)
+        expected = time - 1 - frame if math.isinf(declared) else declared - frame % chunk
+        if measured != expected:
+            reads, says = ("the whole utterance" if n == time - 1 - frame else f"{n} frames ahead" for n in (measured, expected))
+            _fail(encoder, f"output frame {frame} reads {reads}; it declares {says}")
 
 
 def measure_lookahead(encoder: Encoder, frame: int, time: int) -> int:
@@ -247,10 +245,8 @@ def _compare(
     """Fail with the sentence, the place and the size of the difference, unless two tensors are equal to `tolerance`."""
     if actual.shape != expected.shape:
         _fail(encoder, f"{sentence}: its shape is {tuple(actual.shape)}, not {tuple(expected.shape)}")
-    if not actual.numel():
-        return
     error = (actual - expected).abs().nan_to_num(nan=math.inf)
-    if (largest := error.max().item()) > tolerance:
+    if error.numel() and (largest := error.max().item()) > tolerance:
         at = [int(i) for i in torch.unravel_index(error.argmax(), error.shape)]
         _fail(encoder, f"{sentence}: by {largest:.1e} at {at}, where at most {tolerance:.0e} is allowed")
 

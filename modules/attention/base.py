@@ -1,18 +1,14 @@
-"""What every attention shares: the layout of a stack's frames, the hooks of a `Mixer`, projections and positions.
-
-Activations inside a stack are (batch, groups, frames, dim). A group is what one streaming step computes. Its first `chunk`
-frames are final. The frames after these are its look-ahead; later groups compute them again, when they know more. In most
-attentions a group is a single frame; in LLSA, and in SummaryMixing with chunks, it has more. Only attention and convolution
-mix frames. All other layers treat each frame alone, so they need not know how frames are laid out.
-"""
+"""What every attention shares: the hooks of a `Mixer`, and the projections, positions and shared maps of an `Attention`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .layout import Layout
+from .positions import rotary, rotate, sinusoids
 
 MixerState: TypeAlias = dict[str, Tensor]
 """What a `Mixer` keeps of the frames before: tensors of fixed shapes by name, each with the streams of a batch at axis 0."""
@@ -22,97 +18,6 @@ Mixed: TypeAlias = tuple[Tensor, Tensor, MixerState | None, Shared]
 """What `Mixer.mix` returns: the mixed frames, which of them are valid, the state after them, and their map."""
 AttentionFactory: TypeAlias = "Callable[..., Mixer]"
 """Called as `attention(dim=dim)`; with `role=` where layers share maps, with `lookahead=` where layers differ in it."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which frames a group has, as distances from its first frame.
-
-    Arguments
-    ---------
-    chunk : int
-        Number of final frames in a group; those of group g are frames g * chunk .. (g + 1) * chunk - 1.
-    offsets : tuple of int
-        Distances of all its frames, in order: 0 .. chunk - 1 for the final ones, then those of the look-ahead frames.
-
-    Example
-    -------
-    >>> Layout(chunk=1, offsets=(0, 1, 2)).expand(torch.arange(5)[None])
-    tensor([[[0, 1, 2],
-             [1, 2, 3],
-             [2, 3, 4]]])
-    """
-
-    chunk: int = 1
-    offsets: tuple[int, ...] = (0,)
-
-    @property
-    def lookahead(self) -> int:
-        """Look-ahead of the first frame of a group, in frames; it is the largest in the group."""
-        return self.offsets[-1]
-
-    @property
-    def pending(self) -> int:
-        """Look-ahead of the last final frame of a group, in frames."""
-        return self.lookahead - self.chunk + 1
-
-    @property
-    def lead(self) -> int:
-        """Frames to put before the first one, so that each further `chunk` frames complete exactly one group."""
-        return -self.pending % self.chunk
-
-    def groups(self, time: int) -> int:
-        """The number of groups that `time` frames complete."""
-        return max(0, (time - self.lookahead - 1) // self.chunk + 1)
-
-    def expand(self, x: Tensor, dim: int = 1) -> Tensor:
-        """Lay out frames in groups, at axis `dim`: (.., time, ..) -> (.., groups, frames, ..).
-
-        Entry [g, j] of the result is frame g * chunk + offsets[j]; groups that are not complete are left out.
-        """
-        if not self.pending:  # groups do not overlap
-            used = self.groups(x.size(dim)) * self.chunk
-            return x.narrow(dim, 0, used).unflatten(dim, (used // self.chunk, self.chunk))
-        windows = x.unfold(dim, self.lookahead + 1, self.chunk)  # (.., groups, .., lookahead + 1), a view
-        if len(self.offsets) <= self.lookahead:  # only some of the look-ahead frames
-            windows = windows.index_select(-1, torch.tensor(self.offsets, device=x.device))
-        return windows.movedim(-1, dim + 1)
-
-
-def rotary(positions: Tensor, head_dim: int, base: float = 10000.0) -> Tensor:
-    """Cosines and sines of rotary position embedding (Su et al., arXiv 2104.09864).
-
-    Angles are computed in float64. So scores depend on differences of positions alone, however long a stream is.
-
-    Arguments
-    ---------
-    positions : torch.Tensor
-        Frame numbers from the start of the stream, integers in any shape.
-    head_dim : int
-        Width of a head, an even number.
-    base : float
-        The slowest pair of channels turns about `base` times slower than the fastest one.
-
-    Returns
-    -------
-    torch.Tensor
-        (*positions.shape, 2, head_dim / 2), float64.
-    """
-    frequency = base ** (-torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float64) / head_dim)
-    angle = positions[..., None] * frequency
-    return torch.stack([angle.cos(), angle.sin()], dim=-2)
-
-
-def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Rotate the heads of x (batch, .., heads, head_dim) by a table (.., 2, head_dim / 2) that `rotary` has made."""
-    cos, sin = table.to(x.dtype).unsqueeze(-3).unbind(-2)  # each (.., 1, head_dim / 2)
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
-
-
-def sinusoids(distances: Tensor, dim: int) -> Tensor:
-    """Encode distances as sines and cosines, as Transformer-XL does (Dai et al., arXiv 1901.02860): (n,) -> (n, dim)."""
-    return rotary(distances, dim).flatten(-2)
 
 
 def followed(shared: Shared) -> tuple[Tensor, ...]:

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import Attention, Layout, Mixed, MixerState, Shared, followed
+from .base import Attention, Mixed, MixerState, Shared, followed
+from .layout import Layout
 
 QUERIES = 72  # groups are put together until they have about this many queries, which share one stretch of keys
 

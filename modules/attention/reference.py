@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..convolution import DepthwiseConvolution, GatedConvolution
 from .aa import AA
-from .base import Attention, Mixer, sinusoids
+from .base import Attention, Mixer
 from .llsa import LLSA
+from .positions import sinusoids
 from .summary_mixing import SummaryMixing
 from .window import WindowedAttention
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Layout, Mixed, Mixer, MixerState, Shared
+from .base import Mixed, Mixer, MixerState, Shared
+from .layout import Layout
 
 
 class HeadLinear(nn.Module):

@@ -20,7 +20,7 @@ from cases import (
     with_edges,
 )
 from speech_attention.attention import AA, LLSA, MAA, SA, SummaryMixing
-from speech_attention.attention.base import rotary, rotate
+from speech_attention.attention.positions import rotary, rotate
 from speech_attention.attention.reference import reference_encoder
 from speech_attention.blocks import ConformerBlock, TransformerBlock
 from speech_attention.encoder import Encoder

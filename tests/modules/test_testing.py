@@ -247,10 +247,10 @@ class Detached(SA):
 
 
 FAULTS = {
-    Further: r"1 x TransformerBlock: output frame 2 reads 3 frames ahead, but 2 frames are declared",
-    Nearer: r"1 x TransformerBlock: output frame 2 reads 1 frames ahead, but 2 frames are declared",
-    Later: r"output frame 40 reads 5 frames ahead, but 2 frames are declared",
-    HalfWhole: r"output frame 2 reads 2 frames ahead, but the whole utterance is declared",
+    Further: r"1 x TransformerBlock: output frame 2 reads 3 frames ahead; it declares 2 frames ahead",
+    Nearer: r"1 x TransformerBlock: output frame 2 reads 1 frames ahead; it declares 2 frames ahead",
+    Later: r"output frame 40 reads 5 frames ahead; it declares 2 frames ahead",
+    HalfWhole: r"output frame 2 reads 2 frames ahead; it declares the whole utterance",
     Peeking: r"streaming differs from `forward` \(torch.float64, 7 frames .*\): by \S+ at \[\d, \d+, \d+\]",
     Padded: r"the output of an utterance of \d+ frames, with nan in the padding of its batch, is not what it is alone: by",
     NormalisedByTheBatch: r"the output of an utterance of 20 frames, with nan in the padding of its batch, is not what",
@@ -303,5 +303,5 @@ def test_a_layout_that_reads_less_than_it_declares():
             y, _, *after = super().mix(*parts, valid=valid.index_fill(2, last, False), **rest)
             return y, valid, *after
 
-    with pytest.raises(AssertionError, match="output frame 4 reads 2 frames ahead, but 3 frames are declared"):
+    with pytest.raises(AssertionError, match="output frame 4 reads 2 frames ahead; it declares 3 frames ahead"):
         verify(partial(Deaf, **WINDOW, chunk=2), blocks=[TransformerBlock])

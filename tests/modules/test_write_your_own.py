@@ -45,7 +45,7 @@ def test_they_fail_where_they_must(fading, monkeypatch):
     with pytest.raises(AssertionError, match="the output differs from the plain loop's"):
         names["test_fading_is_the_loop"]()
     monkeypatch.setattr(fading.Fading, "layer_lookahead", 1)
-    with pytest.raises(AssertionError, match="output frame 2 reads 0 frames ahead, but 1 frames are declared"):
+    with pytest.raises(AssertionError, match="output frame 2 reads 0 frames ahead; it declares 1 frames ahead"):
         names["test_fading"]()
 
 

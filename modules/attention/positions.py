@@ -1,0 +1,40 @@
+"""Positions of frames: rotary position embedding, and the sinusoids of relative positions."""
+
+import torch
+from torch import Tensor
+
+
+def rotary(positions: Tensor, head_dim: int, base: float = 10000.0) -> Tensor:
+    """Cosines and sines of rotary position embedding (Su et al., arXiv 2104.09864).
+
+    Angles are computed in float64. So scores depend on differences of positions alone, however long a stream is.
+
+    Arguments
+    ---------
+    positions : torch.Tensor
+        Frame numbers from the start of the stream, integers in any shape.
+    head_dim : int
+        Width of a head, an even number.
+    base : float
+        The slowest pair of channels turns about `base` times slower than the fastest one.
+
+    Returns
+    -------
+    torch.Tensor
+        (*positions.shape, 2, head_dim / 2), float64.
+    """
+    frequency = base ** (-torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float64) / head_dim)
+    angle = positions[..., None] * frequency
+    return torch.stack([angle.cos(), angle.sin()], dim=-2)
+
+
+def rotate(x: Tensor, table: Tensor) -> Tensor:
+    """Rotate the heads of x (batch, .., heads, head_dim) by a table (.., 2, head_dim / 2) that `rotary` has made."""
+    cos, sin = table.to(x.dtype).unsqueeze(-3).unbind(-2)  # each (.., 1, head_dim / 2)
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+
+
+def sinusoids(distances: Tensor, dim: int) -> Tensor:
+    """Encode distances as sines and cosines, as Transformer-XL does (Dai et al., arXiv 1901.02860): (n,) -> (n, dim)."""
+    return rotary(distances, dim).flatten(-2)
