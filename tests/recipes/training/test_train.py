@@ -168,7 +168,7 @@ def test_any_optimiser_and_schedule_may_stand_in_the_yaml(tree, tmp_path):
         "opt_class": "!name:torch.optim.SGD {momentum: 0.5}",
         "schedule": "!name:builtins.min {}",
     }  # of update, updates, warmup
-    options = {**own, "pretrain": "{epochs: 1, lr: 0.5, warmup: 0.25}", "ckpt_interval_steps": "0"}
+    options = {**own, "pretrain": "{epochs: 1, lr: 0.5, warmup: 0.25, batch_seconds: 6}", "ckpt_interval_steps": "0"}
     assert train.main(arguments(tree(), tmp_path / "run", stage="pretrain", **options)) == 0
     (state,) = (torch.load(path)["param_groups"] for path in tmp_path.rglob("optimizer.ckpt"))
     assert state[0]["momentum"] == 0.5 and state[0]["lr"] == 0.5 * 0.25
