@@ -1,6 +1,6 @@
 """What the page on the comparison shows, and README.md of it: tables, figures and the headline."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -11,6 +11,7 @@ from results import MEASURED, ROOT
 from results.common import markdown
 from results.common.markdown import lookahead
 from results.comparison import measured
+from results.comparison.measured import Measured
 from results.comparison.tables import TRAINED, by_lookahead, language_model, rows, sentence, streaming, wer
 from results.experiments import FIRST_COMMAND, FIRST_PAGE, OTHER_RUNS
 
@@ -113,19 +114,26 @@ def beside(paper: Mapping | None) -> str:
     return f"{paper['test_clean']} ({paper['latency']})" if paper else ""
 
 
+def state(folder: Path = FILES) -> str:
+    """How far the comparison has come, a sentence or two for each scale."""
+    lines = [described(of_scale) for of_scale in measured.read(folder).values()]
+    return "\n\n".join(markdown.paragraph(f"{line}.") for line in lines) or NOTHING
+
+
 def headline(folder: Path = FILES) -> str:
-    """The comparison in a sentence."""
-    scales = measured.read(folder)
-    if not scales:
-        return NOTHING
-    scale, of_scale = next(iter(scales.items()))
+    """The comparison in a sentence: that of the first scale which is measured."""
+    return next((described(of_scale) for of_scale in measured.read(folder).values()), NOTHING)
+
+
+def described(of_scale: Sequence[Measured]) -> str:
+    """How far a scale has come."""
     done = [one for one in of_scale if one.runs]
     best = min(done, key=lambda one: one.wer)
-    early = f"; above {TRAINED:.0f} % it is too early to compare attentions" if best.wer > TRAINED else ""
-    return (
-        f"{len(done)} of {len(of_scale)} experiments of scale `{scale}` are measured on {measured.TEST}; "
-        f"the lowest WER is that of {best.experiment.title}, {best.wer:.1f} %{early}"
+    words = (
+        f"{len(done)} of {len(of_scale)} experiments of scale `{of_scale[0].scale}` are measured; "
+        f"the lowest WER on {measured.TEST} is that of {best.experiment.title}, {best.wer:.1f} %"
     )
+    return words + (f", and above {TRAINED:.0f} % it is too early to compare attentions" if best.wer > TRAINED else "")
 
 
 def draw(folder: Path = FOLDER) -> None:
@@ -135,4 +143,11 @@ def draw(folder: Path = FOLDER) -> None:
     figures.write(folder.parent)
 
 
-TABLES = {"default": default, "results": results, "comparison": comparison, "other runs": other_runs, "published": published}
+TABLES = {
+    "default": default,
+    "results": results,
+    "state": state,
+    "comparison": comparison,
+    "other runs": other_runs,
+    "published": published,
+}
