@@ -20,12 +20,15 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from speech_attention.front_end import SAMPLE_RATE
-from speech_attention.recognizer import Output
+from speech_attention.model import Latency
+from speech_attention.recognizer import Output, Recognizer, Word
 
-from recipes.command_line import Parser, UserError
+from recipes.command_line import MENDABLE, Parser, UserError, complain, exit_code
 from recipes.LibriSpeech.inference import loading
 from recipes.LibriSpeech.inference.audio import AudioFile, Microphone, Resampler
 
@@ -36,20 +39,12 @@ DIGITS = 7
 """Of times in seconds: exact at 16 kHz."""
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> int:
     """Transcribe; 0, or 2 after one line for each thing that the user can mend."""
-    try:
-        return run(parse(arguments))
-    except BrokenPipeError:  # whoever read the text has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except (UserError, OSError) as error:
-        return complain(error)
-    except KeyboardInterrupt:
-        return 130
+    return exit_code(lambda words: run(parse(words)), arguments, interrupted="")
 
 
-def parse(arguments):
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options, checked."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", metavar="EXPERIMENT_FOLDER", help="as train.py leaves it")
@@ -69,15 +64,17 @@ def parse(arguments):
     return options
 
 
-def run(options):
+def run(options: argparse.Namespace) -> int:
     """Transcribe all inputs, up to `batch` side by side; 2 if any of them was bad, otherwise 0."""
     system = loading.load(options.experiment)
     if options.microphone is not None and not system.streams:
         raise UserError("the attention of this experiment has no streaming form: it cannot listen to a microphone")
     recognizer = system.recognizer() if system.streams else Offline(system)
-    hop_ms, latency, announced, bad = options.hop_ms or system.model.frame_ms, system.model.latency(), set(), []
+    hop_ms, latency = options.hop_ms or system.model.frame_ms, system.model.latency()
+    announced: set[str] = set()
+    bad: list[int] = []
 
-    def inputs():
+    def inputs() -> Iterator[Input]:
         for path in options.audio or [None]:
             try:
                 source = Microphone(options.microphone, hop_ms) if path is None else AudioFile(path, hop_ms, options.realtime)
@@ -90,7 +87,7 @@ def run(options):
                 print(line, file=sys.stderr, flush=True)
             yield each
 
-    waiting, running, late = inputs(), [], 0.0
+    waiting, running, late = inputs(), list[Input](), 0.0
     live = min(len(options.audio), options.batch) <= 1
     while running := running + list(itertools.islice(waiting, options.batch - len(running))):
         pieces = [each.listen() for each in running]
@@ -108,7 +105,7 @@ def run(options):
         running = [each for each in running if not each.stream.ended]
     if late > max(hop_ms / 1000, TOLERATED):
         print(f"could not keep up: {late:.2f} s late at the worst", file=sys.stderr)
-    return 2 if bad else 0
+    return MENDABLE if bad else 0
 
 
 class Input:
@@ -124,15 +121,20 @@ class Input:
         What is printed before its text.
     """
 
-    def __init__(self, source, recognizer, latency, title):
+    def __init__(self, source: AudioFile | Microphone, recognizer: "Recognizer | Offline", latency: Latency, title: str):
         self.source, self.pieces, self.recognizer = source, iter(source), recognizer
-        self.stream, self.resampler = recognizer.open(), Resampler(source.rate)
-        self.unsaid, self.text, self.error = title, "", None
+        self.stream: Any = recognizer.open()
+        self.resampler, self.unsaid, self.text = Resampler(source.rate), title, ""
+        self.error: UserError | None = None
         self.heard, self.took = 0, 0.0  # samples of the source, seconds to compute
         total, resampling = latency["total_ms"], self.resampler.lookahead_ms
-        self.latency = {**latency, "total_ms": None if total is None else total + resampling, "resampling_ms": resampling}
+        self.latency: dict[str, Any] = {
+            **latency,
+            "total_ms": None if total is None else total + resampling,
+            "resampling_ms": resampling,
+        }
 
-    def announcement(self):
+    def announcement(self) -> str:
         """One line about what to expect."""
         name = type(self.recognizer.model.encoder.blocks[0].attention).__name__
         if self.latency["total_ms"] is None:
@@ -142,14 +144,16 @@ class Input:
             f"{self.latency['total_ms']:.4g} ms; state of a stream {self.recognizer.state_bytes} bytes"
         )
 
-    def listen(self):
+    def listen(self) -> torch.Tensor | None:
         """The next piece, or None at the end; waits where the source does."""
         try:
             return next(self.pieces, None)
         except UserError as error:
             self.error = error
+            return None
 
-    def feed(self, piece):
+    def feed(self, piece: torch.Tensor | None) -> None:
+        """Give the recognizer what `listen` returned."""
         if piece is None:
             self.stream.feed(self.resampler.flush())
             self.stream.close()
@@ -157,7 +161,7 @@ class Input:
             self.heard += len(piece)
             self.stream.feed(self.resampler.step(piece))
 
-    def as_text(self, output, live):
+    def as_text(self, output: Output, live: bool) -> str:
         """What to print: the text as it comes, or all of it at the end."""
         self.unsaid += output.text + "\n" * self.stream.ended
         if not (live or self.stream.ended):
@@ -165,20 +169,20 @@ class Input:
         said, self.unsaid = self.unsaid, ""
         return said
 
-    def as_json(self, output):
+    def as_json(self, output: Output) -> str:
         """What to print: a line for each word, and one at the end."""
         self.text += output.text
         lines = [self._word(word) for word in output.words] + [self._summary()] * self.stream.ended
         return "".join(f"{json.dumps(line)}\n" for line in lines)
 
-    def _word(self, word):
+    def _word(self, word: Word) -> dict:
         frame, delay, now = self.latency["frame_ms"] / 1000, self.resampler.lookahead_ms / 1000, self.heard / self.source.rate
         emitted, closed = (min(heard / SAMPLE_RATE + delay, now) for heard in (word.emitted, word.closed))
         times = {"start": word.first * frame, "end": min((word.last + 1) * frame, closed), "emitted": emitted, "closed": closed}
         times = {name: round(second, DIGITS) for name, second in times.items()}
         return {"file": self.source.name, "word": word.text, "frame": [word.first, word.last], **times}
 
-    def _summary(self):
+    def _summary(self) -> dict:
         seconds = self.heard / self.source.rate
         return {
             "file": self.source.name, "text": self.text, "seconds": round(seconds, DIGITS),
@@ -192,35 +196,30 @@ class Offline:
 
     state_bytes = None
 
-    def __init__(self, system):
-        self.system, self.model, self.samples, self.ended = system, system.model, [], False
+    def __init__(self, system: loading.Trained):
+        self.system, self.model, self.ended = system, system.model, False
+        self.samples: list[torch.Tensor] = []
 
-    def open(self):
+    def open(self) -> "Offline":
         return Offline(self.system)
 
-    def feed(self, samples):
+    def feed(self, samples: torch.Tensor) -> None:
         self.samples.append(samples)
 
-    def close(self):
+    def close(self) -> None:
         self.ended = True
 
-    def run(self, streams):
+    def run(self, streams: "Sequence[Offline]") -> list[Output]:
         return [self.system.offline(torch.cat(stream.samples)) if stream.ended else Output() for stream in streams]
 
 
-def printable(name):
+def printable(name: str) -> str:
     """A name on one line, without tabs."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
 
 
-def say(text):
+def say(text: str) -> None:
     print(text, end="", flush=True)
-
-
-def complain(error):
-    """One line about what the user can mend; returns the exit code."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-    return 2
 
 
 if __name__ == "__main__":

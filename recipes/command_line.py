@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
     """The options of a command; a wrong one is a `UserError` like any other bad input. Names are not abbreviated."""
 
     def __init__(self, *arguments: Any, **options: Any):
-        super().__init__(*arguments, allow_abbrev=False, **options)
+        super().__init__(*arguments, **{"allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
@@ -44,7 +44,7 @@ def exit_code(command: Callable[[Sequence[str]], int | None], arguments: Sequenc
     arguments : sequence of str
         Words of the command line, without the name of the command.
     interrupted : str
-        What is printed after Ctrl-C: how to go on.
+        What is printed after Ctrl-C: how to go on. Empty: nothing.
 
     Returns
     -------
@@ -65,5 +65,6 @@ def exit_code(command: Callable[[Sequence[str]], int | None], arguments: Sequenc
     except (UserError, OSError) as error:
         return complain(error)
     except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
+        if interrupted:
+            print(interrupted, file=sys.stderr)
         return INTERRUPTED

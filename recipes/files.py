@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 
-def write_bytes(path, content):
+def write_bytes(path: str | Path, content: bytes) -> None:
     """Writes a file whole or not at all: under a temporary name in the same folder, then renamed.
 
     Arguments
@@ -23,12 +23,12 @@ def write_bytes(path, content):
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path, text):
+def write_text(path: str | Path, text: str) -> None:
     """Writes a text in UTF-8, whole or not at all; see `write_bytes`."""
     write_bytes(path, text.encode())
 
 
-def write_json(path, value):
+def write_json(path: str | Path, value: object) -> None:
     """Writes a value as indented JSON, whole or not at all; NaN and infinity raise ValueError.
 
     Arguments

@@ -7,11 +7,12 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
 
-def environment():
+def environment() -> dict[str, Any]:
     """What a run ran on: versions of the libraries, hardware, and the git commit of the code.
 
     Returns
@@ -40,7 +41,7 @@ def environment():
     }
 
 
-def peak_memory_mib(device="cpu"):
+def peak_memory_mib(device: str | torch.device = "cpu") -> float:
     """Peak memory of this process so far.
 
     Arguments
@@ -69,7 +70,7 @@ def peak_memory_mib(device="cpu"):
     return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes on macOS, KiB elsewhere
 
 
-def _cpu_model():
+def _cpu_model() -> str:
     """Name of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -79,10 +80,10 @@ def _cpu_model():
     return platform.processor() or platform.machine()
 
 
-def _git_state(file):
+def _git_state(file: Path) -> dict[str, Any] | None:
     """Commit of the checkout that tracks a file, and whether anything differs from it; None without one."""
 
-    def git(*arguments):
+    def git(*arguments: str) -> str:
         command = ["git", "-C", str(file.parent), *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 

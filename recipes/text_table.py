@@ -1,7 +1,10 @@
 """Tables for the terminal."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-def table(rows):
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Aligned plain-text table: numbers and what shares a column with them to the right, text to the left.
 
     Arguments
@@ -36,7 +39,7 @@ def table(rows):
     return "\n".join("  ".join(line).rstrip() for line in zip(*columns))
 
 
-def _cell(value):
+def _cell(value: object) -> str:
     """The text of one table cell."""
     if value is None:
         return "-"

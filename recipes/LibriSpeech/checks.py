@@ -107,8 +107,8 @@ def check_entries(node: Any, where: str = "") -> None:
     """
     if isinstance(node, dict):
         taken = entries_of(tag_of(node))
-        for key in node if taken is not None else ():
-            if key not in taken:
+        for key in node:
+            if taken is not None and key not in taken:
                 name = str(tag_of(node)).rpartition(".")[2]
                 raise UserError(f"{where}: {name} has no entry {key}{did_you_mean(key, taken)}; it takes {', '.join(taken)}")
         for key, child in node.items():

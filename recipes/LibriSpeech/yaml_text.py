@@ -3,6 +3,7 @@
 import io
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import ruamel.yaml
@@ -49,7 +50,7 @@ def _drop_comments(node: Any) -> None:
             _drop_comments(child)
 
 
-def _entries(text: str):
+def _entries(text: str) -> Iterator[tuple[str, tuple[str, ...], re.Match[str] | None]]:
     """(line, its path of keys, the match of ENTRY) for each line; without an entry the path is empty and the match None."""
     above: list[tuple[int, str]] = []  # indentation and key of what the line is in
     for line in text.splitlines():
@@ -114,17 +115,17 @@ def annotate(text: str, comment: dict[tuple[str, ...], str], heading: dict[str, 
             lines += ["", f"# {heading[path[0]]}"]
         if path not in comment:
             lines.append(line)
-        elif found["value"]:
+        elif found and found["value"]:
             lines.append(f"{line:<{WIDTH - 1}} # {comment[path]}")
         else:  # above the key: hyperpyyaml loses the tag of a list's first entry after a comment
-            lines += [f"{found['indent']}# {comment[path]}", line]
+            lines += [f"{' ' * (len(line) - len(line.lstrip()))}# {comment[path]}", line]
     return "\n".join(lines).lstrip() + "\n"
 
 
 def tag_of(node: Any) -> str | None:
     """The tag of a node, `!new:...` for instance; None if it has none of its own."""
     tag = getattr(node, "tag", None)
-    return (tag.value if hasattr(tag, "value") else tag) or None
+    return getattr(tag, "value", tag) or None
 
 
 def plain(node: Any) -> Any:

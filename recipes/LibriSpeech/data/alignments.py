@@ -4,9 +4,11 @@ A TextGrid says when the word was spoken. CTC only says in which frame the syste
 through the reference, which is often before or after the sound.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from speech_attention.front_end import SAMPLE_RATE
 from torchaudio.functional import forced_align, merge_tokens
 
@@ -25,7 +27,7 @@ class Interval:
     end: int
 
 
-def find_textgrids(folder):
+def find_textgrids(folder: str | Path) -> dict[str, Path]:
     """The TextGrids in a folder and the folders below it: a dict from utterance id to path."""
     if not Path(folder).is_dir():
         raise UserError(f"no folder {folder}: give the one that holds <utterance id>.TextGrid, at any depth")
@@ -35,7 +37,7 @@ def find_textgrids(folder):
     return found
 
 
-def read_tier(path, tier):
+def read_tier(path: str | Path, tier: str) -> list[Interval]:
     """The intervals of one tier of a TextGrid, without the empty ones.
 
     Arguments
@@ -67,7 +69,7 @@ def read_tier(path, tier):
     raise UserError(f"{path} has no tier {tier}: there are {', '.join(grid.tierNames) or 'none'}")
 
 
-def spoken_ends(path, words):
+def spoken_ends(path: str | Path, words: Sequence[str]) -> list[int] | None:
     """Where each word of an utterance ends, by its TextGrid.
 
     Arguments
@@ -89,7 +91,7 @@ def spoken_ends(path, words):
     return [interval.end for interval in intervals]
 
 
-def ctc_ends(log_probs, words, hop):
+def ctc_ends(log_probs: torch.Tensor, words: Sequence[str], hop: int) -> list[int] | None:
     """Where each word ends on the best CTC path through the transcript: after the last frame of its last letter.
 
     Arguments

@@ -52,7 +52,7 @@ def dataset(manifests: Iterable[Manifest], root: str | Path) -> DynamicItemDatas
     DynamicItemDataset
         With items id, duration (s), sig (samples), words (str) and targets (token numbers).
     """
-    rows = {}
+    rows: dict[str, dict] = {}
     for manifest in manifests:
         split = DynamicItemDataset.from_csv(manifest.path, replacements={"data_root": str(root)}).data
         if twice := sorted(rows.keys() & split.keys()):

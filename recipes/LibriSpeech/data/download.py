@@ -5,7 +5,9 @@ import os
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import requests
 from tqdm import tqdm
@@ -58,7 +60,7 @@ CHUNK = 1 << 16
 TIMEOUT = (10, 60)  # seconds to connect, and without a byte
 
 
-def download(splits, data_folder, archives=ARCHIVES):
+def download(splits: Iterable[str], data_folder: str | Path, archives: Mapping[str, tuple[str, str]] = ARCHIVES) -> Path:
     """Fetches the splits that are not there yet. Interrupted, the same call goes on where it stopped.
 
     Arguments
@@ -95,7 +97,7 @@ def download(splits, data_folder, archives=ARCHIVES):
     return root
 
 
-def _fetch(url, part):
+def _fetch(url: str, part: Path) -> None:
     """Completes the file `part` from `url`, from the byte where it stops."""
     start = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
@@ -107,7 +109,7 @@ def _fetch(url, part):
             if reply.status_code != requests.codes.partial_content:
                 start = 0  # the server sends the whole file
             total = start + int(reply.headers["Content-Length"]) if "Content-Length" in reply.headers else None
-            progress = {"total": total, "initial": start, "unit": "B", "unit_scale": True}
+            progress: dict[str, Any] = {"total": total, "initial": start, "unit": "B", "unit_scale": True}
             with open(part, "ab" if start else "wb") as file, tqdm(desc=f"Fetching {part.stem}", **progress) as bar:
                 for chunk in reply.iter_content(CHUNK):
                     file.write(chunk)
@@ -118,18 +120,18 @@ def _fetch(url, part):
         raise UserError(f"Cannot fetch {url} (connection lost): the same command resumes it.")
 
 
-def _reason(error):
+def _reason(error: requests.RequestException) -> str:
     """What went wrong, in a few words."""
     if error.response is not None:
         return f"HTTP {error.response.status_code}"
     return "no answer" if isinstance(error, requests.Timeout) else "no connection, or lost it"
 
 
-def _verify(part, checksum):
+def _verify(part: Path, checksum: str) -> None:
     """Refuses, and deletes, an archive that is not the official one."""
     algorithm, expected = checksum.split(":")
     digest = hashlib.new(algorithm)
-    progress = {"total": part.stat().st_size, "desc": f"Verifying {part.stem}", "unit": "B", "unit_scale": True}
+    progress: dict[str, Any] = {"total": part.stat().st_size, "desc": f"Verifying {part.stem}", "unit": "B", "unit_scale": True}
     with open(part, "rb") as file, tqdm.wrapattr(file, "read", **progress) as watched:
         while chunk := watched.read(CHUNK):
             digest.update(chunk)
@@ -140,9 +142,9 @@ def _verify(part, checksum):
         )
 
 
-def _extract(part, root, split):
+def _extract(part: Path, root: Path, split: str) -> None:
     """Unpacks LibriSpeech/<split> of an archive to `root`/<split>, whole or not at all, with the corpus' notes."""
-    progress = {"total": part.stat().st_size, "desc": f"Unpacking {part.stem}", "unit": "B", "unit_scale": True}
+    progress: dict[str, Any] = {"total": part.stat().st_size, "desc": f"Unpacking {part.stem}", "unit": "B", "unit_scale": True}
     with tempfile.TemporaryDirectory(dir=root, prefix=f".{split}-") as partial:
         with open(part, "rb") as file, tqdm.wrapattr(file, "read", **progress) as watched:
             with tarfile.open(fileobj=watched, mode="r|gz") as archive:

@@ -10,6 +10,7 @@ stdout: a line of JSON, {"rate": 22050, "samples": [one count per sentence]}, th
 import ctypes
 import json
 import sys
+from typing import Any
 
 import espeakng_loader
 
@@ -24,7 +25,7 @@ PITCH = 3
 CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
-def main():
+def main() -> None:
     job = json.load(sys.stdin)
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     data = espeakng_loader.get_data_path().encode()
@@ -35,7 +36,7 @@ def main():
     chunks = []
 
     @CALLBACK
-    def collect(samples, count, events):
+    def collect(samples: Any, count: int, events: Any) -> int:
         if samples and count > 0:
             chunks.append(ctypes.string_at(samples, 2 * count))
         return 0

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ class Manifest:
     skipped: list[str]
 
 
-def find_root(data_folder):
+def find_root(data_folder: str | Path) -> Path:
     """Finds the folder that holds the splits; `$data_root` in the manifests stands for it.
 
     Arguments
@@ -78,7 +79,9 @@ def find_root(data_folder):
     )
 
 
-def prepare(data_folder, save_folder, splits, skip_bad=False, jobs=None):
+def prepare(
+    data_folder: str | Path, save_folder: str | Path, splits: Iterable[str], skip_bad: bool = False, jobs: int | None = None
+) -> dict[str, Manifest]:
     """Checks splits of a LibriSpeech tree and writes `<split>.csv` and `<split>.json` for each.
 
     A manifest that is there already is used again if it was made from the same files with the same settings.
@@ -125,7 +128,7 @@ def prepare(data_folder, save_folder, splits, skip_bad=False, jobs=None):
     return manifests
 
 
-def splits_in(root):
+def splits_in(root: Path) -> list[str]:
     """Names of the splits in a folder: its folders that hold <speaker>/<chapter>/ with audio or transcripts.
 
     Arguments
@@ -142,7 +145,7 @@ def splits_in(root):
     return [f.name for f in folders if any(f.glob("*/*/*.flac")) or any(f.glob("*/*/*.trans.txt"))]
 
 
-def _prepare_split(root, save_folder, split, skip_bad, jobs):
+def _prepare_split(root: Path, save_folder: Path, split: str, skip_bad: bool, jobs: int | None) -> Manifest:
     """Prepares one split, or takes the manifest that is there."""
     audio = {path.stem: path for path in sorted((root / split).glob("*/*/*.flac"))}
     texts = sorted((root / split).glob("*/*/*.trans.txt"))
@@ -158,8 +161,8 @@ def _prepare_split(root, save_folder, split, skip_bad, jobs):
     transcripts = _read_transcripts(split, texts)
     _check_pairs(split, audio, transcripts)
     with ThreadPoolExecutor(jobs) as pool:
-        checks = pool.map(_check_audio, audio.values())
-        checks = list(tqdm(checks, total=len(audio), desc=f"Checking {split}", unit="file"))
+        running = pool.map(_check_audio, audio.values())
+        checks = list(tqdm(running, total=len(audio), desc=f"Checking {split}", unit="file"))
     bad = [(path.relative_to(root), error) for path, (_, error) in zip(audio.values(), checks) if error]
     if bad and not skip_bad:
         named = _some([f"{path} ({error})" for path, error in bad], "bad audio file")
@@ -192,7 +195,7 @@ def _prepare_split(root, save_folder, split, skip_bad, jobs):
     return manifest
 
 
-def _fingerprint(root, split, files, skip_bad):
+def _fingerprint(root: Path, split: str, files: Iterable[Path], skip_bad: bool) -> str:
     """Digest of all that a manifest is made from, without opening the files."""
     digest = hashlib.sha256(json.dumps([str(root), split, bool(skip_bad)]).encode())
     for path in files:
@@ -201,7 +204,7 @@ def _fingerprint(root, split, files, skip_bad):
     return digest.hexdigest()
 
 
-def _read_manifest(csv_path, json_path, fingerprint):
+def _read_manifest(csv_path: Path, json_path: Path, fingerprint: str) -> Manifest | None:
     """The manifest that is there, or None if it is not, or is not the one of `fingerprint`."""
     try:
         known = json.loads(json_path.read_text())
@@ -212,15 +215,14 @@ def _read_manifest(csv_path, json_path, fingerprint):
         return None
 
 
-def _read_transcripts(split, texts):
+def _read_transcripts(split: str, texts: Iterable[Path]) -> dict[str, str]:
     """Reads and checks the transcripts of a split: a dict from utterance id to words."""
     transcripts = {}
     for path in texts:
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             if not line.strip():
                 continue
-            key, *words = line.split()
-            words = " ".join(words)
+            key, _, words = " ".join(line.split()).partition(" ")
             if key in transcripts:
                 raise UserError(f"Utterance {key} of {split} has more than one transcript: remove one, see {path}.")
             if not words:
@@ -235,7 +237,7 @@ def _read_transcripts(split, texts):
     return transcripts
 
 
-def _check_pairs(split, audio, transcripts):
+def _check_pairs(split: str, audio: Mapping[str, Path], transcripts: Mapping[str, str]) -> None:
     """Every audio file needs a transcript, and the other way round."""
     unwritten = sorted(audio.keys() - transcripts.keys())
     if unwritten:
@@ -245,7 +247,7 @@ def _check_pairs(split, audio, transcripts):
         raise UserError(f"Split {split} has {_some(unspoken, 'transcript')} without a FLAC file: unpack it again.")
 
 
-def _check_audio(path):
+def _check_audio(path: Path) -> tuple[int, str | None]:
     """Samples of a FLAC file and None, or 0 and what is wrong with it.
 
     The header of a truncated file still promises all samples: only reading the last one shows that it is there.
@@ -266,11 +268,11 @@ def _check_audio(path):
         return 0, "truncated or unreadable"
 
 
-def _some(names, what, first=3):
+def _some(names: Sequence[str], what: str, first: int = 3) -> str:
     """Counts and names a few: "5 FLAC files (a, b, c, ...)"."""
     named = ", ".join(names[:first]) + (", ..." if len(names) > first else "")
     return f"{len(names)} {what}{'s' if len(names) > 1 else ''} ({named})"
 
 
-def _sha256(path):
+def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -10,9 +10,11 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -37,7 +39,7 @@ NUM_VOICES = {"train": 48, "dev": 4, "test": 12}
 FIRST_SPEAKER = {"train": 1001, "dev": 2001, "test": 3001}
 
 
-def voices(split):
+def voices(split: str) -> dict[int, dict[str, Any]]:
     """The voices of a split.
 
     Arguments
@@ -68,7 +70,7 @@ def voices(split):
     return found
 
 
-def embedded_corpus(folder, text=TEXT):
+def embedded_corpus(folder: str | Path, text: str | Path = TEXT) -> Path:
     """Makes the synthetic corpus, or finds the one made before from the same text, voices and library.
 
     Arguments
@@ -102,7 +104,7 @@ def embedded_corpus(folder, text=TEXT):
     return root
 
 
-def read_text(path):
+def read_text(path: str | Path) -> dict[str, list[str]]:
     """Reads the sentences of each split.
 
     Arguments
@@ -115,8 +117,8 @@ def read_text(path):
     dict
         From split to its list of sentences.
     """
-    sentences = {split: [] for split in VARIANTS}
-    split = None
+    sentences: dict[str, list[str]] = {split: [] for split in VARIANTS}
+    split = ""
     for line in Path(path).read_text().splitlines():
         if line.startswith("##") or not line.strip():
             continue
@@ -132,7 +134,7 @@ def read_text(path):
     return sentences
 
 
-def _build(root, sentences):
+def _build(root: Path, sentences: Mapping[str, list[str]]) -> None:
     """Speaks all sentences, each voice in a process of its own, and writes the tree."""
     with (
         tqdm(total=sum(map(len, sentences.values())), desc="Making the synthetic corpus", unit="utterance") as bar,
@@ -149,7 +151,7 @@ def _build(root, sentences):
             bar.update(task.result())
 
 
-def _write_speaker(split_folder, speaker, voice, sentences):
+def _write_speaker(split_folder: Path, speaker: int, voice: Mapping[str, Any], sentences: Sequence[str]) -> int:
     """Writes <speaker>/1/ with its FLAC files and transcripts; returns the number of utterances."""
     chapter = split_folder / str(speaker) / "1"
     chapter.mkdir(parents=True)
@@ -166,7 +168,7 @@ def _write_speaker(split_folder, speaker, voice, sentences):
     return len(sentences)
 
 
-def _speak(voice, sentences):
+def _speak(voice: Mapping[str, Any], sentences: Sequence[str]) -> tuple[int, list[np.ndarray]]:
     """The sampling rate and one array of 16-bit samples per sentence."""
     job = {**voice, "volume": VOLUME, "sentences": [sentence.lower() for sentence in sentences]}
     command = [sys.executable, str(Path(__file__).with_name("espeak.py"))]
@@ -174,7 +176,7 @@ def _speak(voice, sentences):
     if done.returncode:
         reason = done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"]
         raise UserError(f"Cannot make the synthetic corpus: {reason[-1]} (is espeakng-loader installed whole?)")
-    header, _, audio = done.stdout.partition(b"\n")
-    header = json.loads(header)
+    first, _, audio = done.stdout.partition(b"\n")
+    header = json.loads(first)
     spoken = np.split(np.frombuffer(audio, np.int16), np.cumsum(header["samples"])[:-1])
     return header["rate"], spoken

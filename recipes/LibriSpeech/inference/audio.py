@@ -10,6 +10,9 @@ import queue
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -48,7 +51,7 @@ class Resampler:
     0.385
     """
 
-    def __init__(self, rate):
+    def __init__(self, rate: int):
         self.rate = rate
         self.cutoff = 0.99 * min(rate, SAMPLE_RATE) / rate  # zero crossings for each input sample
         self.reach = 0 if rate == SAMPLE_RATE else math.ceil(6 / self.cutoff)  # input samples on each side
@@ -56,22 +59,22 @@ class Resampler:
         self.done = 0  # outputs
 
     @property
-    def lookahead_ms(self):
+    def lookahead_ms(self) -> float:
         """The time from an output sample to the last input sample that it reads, at most."""
         return 1000 * self.reach / self.rate
 
-    def step(self, samples):
+    def step(self, samples: torch.Tensor) -> torch.Tensor:
         """The outputs (m,) that the next samples (n,), n >= 0, complete."""
         if self.rate == SAMPLE_RATE:
             return samples
         self.buffer = torch.cat([self.buffer, samples])
         return self._outputs(self.first + len(self.buffer) - self.reach)
 
-    def flush(self):
+    def flush(self) -> torch.Tensor:
         """The outputs (m,) that still wait for samples: in all there are ceil(samples * 16000 / rate)."""
         return self.step(torch.zeros(self.reach))
 
-    def _outputs(self, end):
+    def _outputs(self, end: int) -> torch.Tensor:
         """The outputs at times before `end`, an input sample."""
         total = max(self.done, -(-end * SAMPLE_RATE // self.rate))
         offsets = torch.arange(1 - self.reach, self.reach + 1)
@@ -106,7 +109,7 @@ class AudioFile:
         size or not there. (A WAV that is cut short has no other length to compare with: it is heard to its end.)
     """
 
-    def __init__(self, path, hop_ms, realtime=False):
+    def __init__(self, path: str | Path, hop_ms: float, realtime: bool = False):
         self.name, self.hop_ms, self.realtime, self.late = str(path), hop_ms, realtime, 0.0
         try:
             open(path, "rb").close()  # says more than libsndfile of what is not there, or is no file
@@ -121,7 +124,7 @@ class AudioFile:
         if self.rate < LOWEST_RATE:
             raise UserError(f"{path} says that its rate is {self.rate} Hz: speech needs {LOWEST_RATE} or more")
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[torch.Tensor]:
         start, position, piece, more = time.monotonic(), 0, 0, True
         while more:
             piece += 1
@@ -141,7 +144,7 @@ class AudioFile:
         if self.file.seekable() and position < self.file.frames:
             raise self._damage(position)
 
-    def _read(self, frames, position):
+    def _read(self, frames: int, position: int) -> np.ndarray:
         """The mean over channels of the next frames, (frames,) or fewer at the end."""
         try:
             samples = self.file.read(frames, dtype="float64", always_2d=True)
@@ -150,7 +153,7 @@ class AudioFile:
         except soundfile.SoundFileError as error:
             raise self._damage(position) from error
 
-    def _damage(self, position):
+    def _damage(self, position: int) -> UserError:
         return UserError(f"{self.name} is damaged {position / self.rate:.2f} s after its start: what follows is not transcribed")
 
 
@@ -171,18 +174,19 @@ class Microphone:
 
     name = "microphone"
 
-    def __init__(self, device, hop_ms):
+    def __init__(self, device: str, hop_ms: float):
         try:
             import sounddevice
         except ImportError as error:
             raise UserError("--microphone needs the package sounddevice: pip install -e '.[microphone]'") from error
         except OSError as error:  # PortAudio is part of the package on Windows and macOS only
             raise UserError("--microphone needs the PortAudio library: install it (Debian: apt install libportaudio2)") from error
-        self.hop_ms, self.pieces, self.lost, self.late = hop_ms, queue.SimpleQueue(), False, 0.0
-        device = int(device) if device.isdigit() else device or None
-        options = {"device": device, "channels": 1, "dtype": "float32"}
+        self.hop_ms, self.lost, self.late = hop_ms, False, 0.0
+        self.pieces: queue.SimpleQueue[tuple[np.ndarray | None, bool]] = queue.SimpleQueue()
+        number_or_name = int(device) if device.isdigit() else device or None
+        options: dict[str, Any] = {"device": number_or_name, "channels": 1, "dtype": "float32"}
         try:
-            self.rate = int(sounddevice.query_devices(device, "input")["default_samplerate"])
+            self.rate = int(sounddevice.query_devices(number_or_name, "input")["default_samplerate"])
             try:
                 sounddevice.check_input_settings(**options, samplerate=SAMPLE_RATE)
                 self.rate = SAMPLE_RATE
@@ -193,10 +197,10 @@ class Microphone:
             self.stream = sounddevice.InputStream(**options, callback=self._take, finished_callback=self._end)
             self.stream.start()
         except (sounddevice.PortAudioError, ValueError) as error:
-            which = "the default microphone" if device is None else f"microphone {device}"
+            which = f"microphone {device}" if device else "the default microphone"
             raise UserError(f"cannot open {which}: {error}; python -m sounddevice lists the devices") from error
 
-    def _take(self, samples, frames, moment, status):
+    def _take(self, samples: np.ndarray, frames: int, moment: Any, status: Any) -> None:
         """Called by PortAudio, in a thread of its own, with each piece."""
         full = self.pieces.qsize() * self.block > BACKLOG * self.rate
         self.lost |= full or status.input_overflow
@@ -204,13 +208,13 @@ class Microphone:
             self.pieces.put((samples[:, 0].copy(), self.lost))
             self.lost = False
 
-    def _end(self):
+    def _end(self) -> None:
         self.pieces.put((None, self.lost))
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[torch.Tensor]:
         position, interrupted = 0, False
 
-        def interrupt(*_):
+        def interrupt(*_: Any) -> None:
             nonlocal interrupted
             interrupted = True
             signal.signal(signal.SIGINT, before)  # a second Ctrl-C does not wait for what is still to be transcribed

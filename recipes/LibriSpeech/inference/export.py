@@ -37,16 +37,20 @@ import math
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from speech_attention.front_end import SAMPLE_RATE, FbankFrontEnd
+from speech_attention.model import CTCModel, SpeechState
 from speech_attention.streaming import state_bytes, tree_map
 from torch import nn
 from torch.nn import functional as F
+from torchaudio.transforms import Spectrogram
 
 from recipes import files, machine
-from recipes.command_line import Parser, UserError
+from recipes.command_line import Parser, UserError, exit_code
 from recipes.LibriSpeech import experiment, summary
 from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.inference import loading
@@ -74,14 +78,16 @@ class DFT(nn.Module):
     True
     """
 
-    def __init__(self, spectrogram):
+    basis: torch.Tensor
+
+    def __init__(self, spectrogram: Spectrogram):
         super().__init__()
         size, self.hop, window = spectrogram.n_fft, spectrogram.hop_length, spectrogram.window
         turns = torch.arange(size // 2 + 1)[:, None] * torch.arange(size) % size
         angle = 2 * math.pi / size * turns.double()
         self.register_buffer("basis", (torch.cat([angle.cos(), angle.sin()]) * window).to(window.dtype)[:, None])
 
-    def forward(self, samples):
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
         """(batch, samples) -> (batch, frequencies, time)."""
         return F.conv1d(samples[:, None], self.basis, stride=self.hop).square().unflatten(1, (2, -1)).sum(1)
 
@@ -97,21 +103,21 @@ class Step(nn.Module):
         A state, for its structure.
     """
 
-    def __init__(self, model, start):
+    def __init__(self, model: CTCModel, start: SpeechState):
         super().__init__()
         self.model, self.start = copy.deepcopy(model), start
         front_end = self.model.front_end
         if isinstance(front_end, FbankFrontEnd):
             front_end.mel.spectrogram = DFT(front_end.mel.spectrogram)
 
-    def forward(self, samples, valid, *state):
+    def forward(self, samples: torch.Tensor, valid: torch.Tensor, *state: torch.Tensor) -> tuple[torch.Tensor, ...]:
         tensors = iter(state)
-        log_probs, valid, state = self.model.advance(samples, valid, tree_map(lambda _: next(tensors), self.start))
-        after = flat(state)
+        log_probs, valid, next_state = self.model.advance(samples, valid, tree_map(lambda _: next(tensors), self.start))
+        after = flat(next_state)
         return log_probs, valid, *(after[name] for name in flat(self.start))
 
 
-def flat(state, prefix=""):
+def flat(state: Any, prefix: str = "") -> dict[str, Any]:
     """The tensors of a nested state by name.
 
     Example
@@ -125,7 +131,7 @@ def flat(state, prefix=""):
     return {name: tensor for key, part in parts for name, tensor in flat(part, f"{prefix}{key}.").items()}
 
 
-def metadata(system, start):
+def metadata(system: loading.Trained, start: SpeechState) -> dict[str, Any]:
     """What one must know to drive the model, beside its inputs and outputs: plain values for JSON by name.
 
     Arguments
@@ -161,7 +167,7 @@ def metadata(system, start):
     }
 
 
-def export(folder, path):
+def export(folder: Path, path: Path) -> str:
     """Write one streaming step of an experiment as an ONNX model, whole or not at all.
 
     Arguments
@@ -210,7 +216,7 @@ def export(folder, path):
     )
 
 
-def step_proto(model, start):
+def step_proto(model: CTCModel, start: SpeechState) -> Any:
     """`CTCModel.advance` over one chunk of frames as an `onnx.ModelProto`, of any number of streams."""
     import onnxscript
 
@@ -219,7 +225,7 @@ def step_proto(model, start):
     inputs = {"samples": torch.zeros(2, chunk * model.front_end.hop), "valid": torch.ones(2, chunk, dtype=torch.bool), **states}
     batch = {0: torch.export.Dim("batch")}
 
-    def cosine(x):  # float64, for which onnxruntime has a sine, but before 1.30 no cosine
+    def cosine(x: Any) -> Any:  # float64, for which onnxruntime has a sine, but before 1.30 no cosine
         return onnxscript.opset18.Sin(onnxscript.opset18.Add(x, math.pi / 2))
 
     logger = logging.getLogger("torch.onnx")
@@ -241,25 +247,26 @@ def step_proto(model, start):
             )
     finally:
         logger.setLevel(level)
+    assert program is not None  # it is with dynamo
     proto = program.model_proto
     for part in (proto.graph, *proto.graph.node, *proto.graph.value_info):  # where in the source it came from, with paths
         del part.metadata_props[:]
     return proto
 
 
-def main(arguments):
-    """Export; 0, or 2 after one line about what the user can mend."""
+def run(arguments: Sequence[str]) -> None:
+    """Export what the options say."""
     name = "python -m recipes.LibriSpeech.inference.export"
     parser = Parser(name, description="One streaming step of a trained system as ONNX.")
     parser.add_argument("folder", type=Path, help="of the experiment, e.g. results/runs/llsa-mini-embedded-seed1")
     parser.add_argument("model", type=Path, help="the file to write, e.g. llsa.onnx")
-    try:
-        options = parser.parse_args(arguments)
-        print(export(options.folder, options.model))
-    except (UserError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    options = parser.parse_args(arguments)
+    print(export(options.folder, options.model))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Export; 0, or 2 after one line about what the user can mend."""
+    return exit_code(run, arguments)
 
 
 if __name__ == "__main__":

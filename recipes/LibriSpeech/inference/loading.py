@@ -34,16 +34,16 @@ class Trained:
     config: dict
 
     @property
-    def streams(self):
+    def streams(self) -> bool:
         """Whether its attention has a streaming form."""
         return math.isfinite(self.model.encoder.lookahead)
 
-    def recognizer(self):
+    def recognizer(self) -> Recognizer:
         """A `Recognizer` of its model and tokens."""
         return Recognizer(self.model, TOKENS)
 
     @torch.inference_mode()
-    def offline(self, samples):
+    def offline(self, samples: torch.Tensor) -> Output:
         """The `Output` for a whole utterance, (samples,); all its words come with the last sample."""
         if not len(samples):
             return Output()
@@ -53,7 +53,7 @@ class Trained:
         return Output(text, words + decoder.flush(len(samples)))
 
 
-def load(folder):
+def load(folder: str | Path) -> Trained:
     """The model of an experiment, with the weights of the checkpoint that has the best validation WER.
 
     Arguments

@@ -1,19 +1,23 @@
 """A test set through the streaming system, several utterances at once."""
 
 import random
+from collections.abc import Iterable, Iterator, Sequence
 
 from speech_attention.front_end import SAMPLE_RATE
+from speech_attention.recognizer import Output, Recognizer, Stream
 from tqdm import tqdm
 
 
-def random_hops(seed, largest=SAMPLE_RATE):
+def random_hops(seed: int, largest: int = SAMPLE_RATE) -> Iterator[int]:
     """An endless row of hops, 1 to `largest` samples each (1 s), every size as likely as any other."""
     generator = random.Random(seed)
     while True:
         yield generator.randint(1, largest)
 
 
-def stream_rounds(recognizer, data, hops, streams):
+def stream_rounds(
+    recognizer: Recognizer, data: Sequence[dict], hops: Iterable[int], streams: int
+) -> Iterator[list[tuple[dict, Stream, Output]]]:
     """Feed utterances to streams of one batch, a hop to each in every round; a new one begins where one has ended.
 
     Arguments
@@ -31,7 +35,7 @@ def stream_rounds(recognizer, data, hops, streams):
     list of (dict, Stream, Output)
         After each round, for each open stream: its utterance, the stream, and what came out in this round.
     """
-    waiting, live = iter(range(len(data))), []
+    waiting, live = iter(range(len(data))), list[tuple[dict, Stream]]()
     for hop in hops:
         while len(live) < streams and (place := next(waiting, None)) is not None:
             live.append((data[place], recognizer.open()))
@@ -46,7 +50,7 @@ def stream_rounds(recognizer, data, hops, streams):
         live = [entry for entry in live if not entry[1].ended]
 
 
-def stream_words(recognizer, data, hops, streams=16):
+def stream_words(recognizer: Recognizer, data: Sequence[dict], hops: Iterable[int], streams: int = 16) -> dict[str, list[str]]:
     """Recognise the utterances of a set as streams of one batch.
 
     Arguments
@@ -61,7 +65,7 @@ def stream_words(recognizer, data, hops, streams=16):
     dict
         From utterance id to the list of words.
     """
-    words = {}
+    words: dict[str, list[str]] = {}
     with tqdm(total=len(data), desc="streaming", disable=None, leave=False) as bar:
         for outputs in stream_rounds(recognizer, data, hops, streams):
             for utterance, stream, output in outputs:
