@@ -71,6 +71,7 @@ def test_what_is_summed_up(monkeypatch):
     assert found["phones"]["lift"][1] == [[1, 1], [1, 1]]
 
 
+@pytest.mark.slow
 def test_the_command(make, tmp_path, capsys, monkeypatch):
     experiment, output = make("llsa", attention="{left_context: 6, lookahead: 2, chunk: 2}"), tmp_path / "out" / "put"
     options = [str(experiment), "--output", str(output)]
@@ -118,6 +119,7 @@ def test_the_command(make, tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out.count("no --alignments: phoneme relationships and the probe are left out\n") == 1
 
 
+@pytest.mark.slow
 def test_summary_mixing_has_no_maps(make, tmp_path, capsys):
     options = [str(make("summary_mixing")), "--output", str(tmp_path / "output")]
     capsys.readouterr()

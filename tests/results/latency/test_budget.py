@@ -43,7 +43,7 @@ def run(tmp_path, capsys):
     return run
 
 
-@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("scale", [pytest.param(scale, marks=[pytest.mark.slow] * (scale != "mini")) for scale in SCALES])
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_experiment_agrees(run, path, scale):
     few = "num_layers: 4\npairs: [0, 2]\n"
@@ -62,6 +62,7 @@ def test_every_experiment_agrees(run, path, scale):
         assert result["state_bytes"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hop_ms", [5, 20, 37, 160, 1000])
 @pytest.mark.parametrize(
     "attention, ms",

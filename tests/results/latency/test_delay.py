@@ -130,6 +130,7 @@ def experiment(tmp_path):
     return tmp_path / "mine"
 
 
+@pytest.mark.slow
 def test_the_command(experiment, tmp_path, capsys):
     output = tmp_path / "delay.json"
     assert delay.main([str(experiment), "--hops", "40", "37", "--output", str(output)]) == 0

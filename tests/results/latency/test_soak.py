@@ -72,6 +72,7 @@ def with_attention(kind):
     return Trained(model, config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("yaml, overrides", [("llsa", ""), ("sa", ""), ("maa", BLOCK), ("llsa", CONFORMER)])
 def test_nothing_is_found_in_a_sound_system(yaml, overrides):
     lines, result = found(Trained(*random_model(yaml, overrides)))
@@ -91,17 +92,20 @@ def test_state_that_grows_is_found():
     assert line.startswith("the state grew") and result["difference"] < 2e-5
 
 
+@pytest.mark.slow
 def test_outputs_that_drift_are_found():
     lines, _ = found(with_attention(Drifting))
     assert ["outputs are" in line for line in lines] == [True, True]
 
 
+@pytest.mark.slow
 def test_memory_that_leaks_is_found():
     (line,), _ = found(with_attention(Leaking), but=("slow",))
     assert line.startswith("memory grew")
     Leaking.kept.clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rotary", [float32_rotary, lambda p, *of: ROTARY(p.int(), *of)])
 def test_positions_without_precision_or_that_overflow_are_found(rotary, monkeypatch):
     monkeypatch.setattr(speech_attention.attention.base, "rotary", rotary)
@@ -118,6 +122,7 @@ def test_slower_is_found():
     assert len(soak.failures({**result, "difference": float("nan")})) == 2
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(soak, "SLOWER", float("inf"))
     save_experiment(tmp_path / "mine", noise_tree(tmp_path / "tree", ["test-c"]), overrides=CONFORMER)

@@ -31,6 +31,7 @@ def run(tmp_path, monkeypatch, capsys):
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_end_to_end_and_resumes(run, monkeypatch):
     monkeypatch.setattr(brain, "TELL_SECONDS", -1)  # as if each step took that long
     code, results, out, err = run(*TINY)
@@ -64,6 +65,7 @@ def test_end_to_end_and_resumes(run, monkeypatch):
     assert code == 2 and not out and err.count("\n") == 1 and "another precision" in err
 
 
+@pytest.mark.slow
 def test_operations_of_a_training_step_are_those_of_its_products(run):
     """Forward once and backward twice those of the weights for each frame, more for the scores and for the first layer."""
     options = paper_size.argparse.Namespace(scale="mini", precision="fp32", device="cpu", seconds=2, repeats=1)

@@ -45,6 +45,7 @@ def planted(values):
     return {"scale": "medium", "device": "cpu", "threads": 1, "environment": {}, "cells": cells}
 
 
+@pytest.mark.slow
 def test_end_to_end_and_resumes(run, monkeypatch):
     code, results, out, err = run(*TINY)
     assert code == 0 and not err
@@ -91,6 +92,7 @@ def test_what_is_interrupted_is_kept(run, monkeypatch):
     assert {cell["frames"] for cell in json.loads(run.path.read_text())["cells"]} == {20}
 
 
+@pytest.mark.slow
 def test_a_file_keeps_to_one_machine(run):
     one = ["--only", "model", "--lengths", "20", "--repeats", "1"]
     assert run(*one, "--threads", "1")[0] == 0
@@ -154,6 +156,7 @@ def test_a_follower_passes_gradients_to_what_it_shares(name):
     assert all(leaf.grad is not None for leaf in subject.leaves)
 
 
+@pytest.mark.slow
 def test_parameters():
     """In Conformer-M: what sharing saves, and which SummaryMixing has as many as attention."""
     shape, _ = measure.experiment.load(measure.ROOT / "hparams" / "aa.yaml", "scale: medium")
@@ -169,6 +172,7 @@ def test_parameters():
     assert abs(matched - baseline) == 16 * 256 < abs(count("encoder", "SummaryMixing") - baseline)
 
 
+@pytest.mark.slow
 def test_bounds_from_planted_numbers(run):
     good = {
         ("modules", "SummaryMixing", 1024): (9, 4.4, 10), ("modules", "SummaryMixing, chunks of 16", 1024): (9, 4.6, 10),
