@@ -41,7 +41,7 @@ def environment() -> dict[str, Any]:
     }
 
 
-def peak_memory_mib(device: str | torch.device = "cpu") -> float:
+def peak_memory_mib(device: "str | torch.device" = "cpu") -> float:
     """Peak memory of this process so far.
 
     Arguments
