@@ -7,12 +7,16 @@ megabytes that no file keeps. Drawing needs matplotlib (`pip install -e '.[figur
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from torch import Tensor
 
 from recipes.command_line import Parser, exit_code
 from recipes.LibriSpeech.data.dataset import spread
@@ -23,7 +27,7 @@ SHOWN = 4  # layers and heads that have panels of their own, at most
 NAMES = ("diagonality", "similarity", "maps", "phones", "probe")
 
 
-def draw(result, shown, folder):
+def draw(result: dict, shown: tuple | None, folder: Path) -> list[str]:
     """Draw what there is, and delete the figures of which there is nothing.
 
     Arguments
@@ -57,7 +61,7 @@ def draw(result, shown, folder):
     return [f"{name}.png" for name in NAMES if name in figures]
 
 
-def label(axes, entries, gap):
+def label(axes: Axes, entries: list[tuple[float, str, str]], gap: float) -> None:
     """Write (value, text, colour) to the right of the axes, at the height of the value or as near as there is room."""
     low, high = axes.get_ylim()
     places = spread_out({text: (value - low) / (high - low) for value, text, _ in entries}, gap)
@@ -65,7 +69,7 @@ def label(axes, entries, gap):
         axes.text(1.02, places[text], text, transform=axes.transAxes, va="center", color=for_text(color), fontsize=10)
 
 
-def draw_diagonality(maps, value):
+def draw_diagonality(maps: dict, value: str) -> Figure:
     """Above, attention up to a distance, a line for each head, in a panel for each layer; below, the areas under all lines."""
     found = maps["diagonality"]
     layers = len(found["heads"])
@@ -97,7 +101,7 @@ def draw_diagonality(maps, value):
     return figure
 
 
-def draw_similarity(overlap):
+def draw_similarity(overlap: list[list[float]]) -> Figure:
     """A heat map of the overlap of each two layers."""
     layers = len(overlap)
     size = min(WIDTH, 2.2 + 0.55 * layers)
@@ -116,7 +120,7 @@ def draw_similarity(overlap):
     return figure
 
 
-def draw_maps(maps, words, phones, frame_ms):
+def draw_maps(maps: Tensor, words: list, phones: list, frame_ms: float) -> Figure:
     """One panel for each layer and head, at most 4 x 4 of them; grey lines where words end."""
     layers, heads = (spread(range(number), SHOWN) for number in maps.shape[:2])
     figure = Figure(figsize=(WIDTH, 1.75 * len(layers) + 0.9), layout="constrained")
@@ -146,8 +150,8 @@ def draw_maps(maps, words, phones, frame_ms):
     return figure
 
 
-def draw_phones(phones):
-    """log2 of the lift, for the first, the middle and the last layer; a table of the phones where the fourth would be."""
+def draw_phones(phones: dict) -> Figure:
+    """Attention between phones in the first, the middle and the last layer, and a list of the phones."""
     lift, names = phones["lift"], phones["names"]
     layers = sorted({0, (len(lift) - 1) // 2, len(lift) - 1})
     blocks = {}
@@ -176,7 +180,7 @@ def draw_phones(phones):
     return figure
 
 
-def legend(figure, axes, image, blocks):
+def legend(figure: Figure, axes: Axes, image: AxesImage, blocks: dict[str, list[str]]) -> None:
     """What colours and blocks of the figure of the phones mean."""
     bar = figure.colorbar(image, cax=axes.inset_axes((0.0, 0.9, 1.0, 0.05)), orientation="horizontal", extend="both")
     bar.set_ticks(range(-2, 3), labels=["1/4", "1/2", "1", "2", "4"])
@@ -191,13 +195,13 @@ def legend(figure, axes, image, blocks):
         axes.text(0.4, y, words, transform=axes.transAxes, fontsize=9, color=INK)
 
 
-def group(phone):
+def group(phone: str) -> str:
     """The manner of a phone, a key of `phones.GROUPS`, or `others`."""
     return next((name for name, phones in GROUPS.items() if phone in phones.split()), "others")
 
 
-def draw_probe(found, value):
-    """Accuracy of the first layer with shifted labels, and of each layer."""
+def draw_probe(found: dict, value: str) -> Figure:
+    """On the left the accuracy of the first layer where labels are shifted in time; on the right that of each layer."""
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     left, right = map(plain, figure.subplots(1, 2, sharey=True, width_ratios=(2, 3)))
     shifts, layers = found["shifted"]["shifts"], range(1, len(found["trained"]) + 1)
@@ -220,7 +224,7 @@ def draw_probe(found, value):
     return figure
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> None:
     """Draw the figures of each analysis.json again."""
     Parser(prog="figures.py", description=__doc__.split("\n")[0]).parse_args(arguments)
     for path in sorted(Path(__file__).parent.glob("*/analysis.json")):

@@ -1,25 +1,29 @@
 """The attention maps of a trained encoder, and what they say.
 
-A map A (.., T, T) has a row for each frame: A[i, j] is the weight that frame i gives to frame j, and a row sums to 1. What
-is measured has a value that a map without any content would have: a uniform map does not have diagonality 0 but almost 2/3.
+A map A (.., T, T) has a row for each frame: A[i, j] is the weight that frame i gives to frame j, and each row sums to 1. A
+number about maps means something only beside that of a map without content: the diagonality of a uniform map, for example, is
+not 0 but almost 2/3.
 """
 
 import torch
 from speech_attention.attention.base import Attention
+from speech_attention.model import SpeechEncoder
+from torch import Tensor
 
 
-def has_maps(model):
-    """Whether all of its blocks make attention maps; SummaryMixing, for one, has none."""
+def has_maps(model: SpeechEncoder) -> bool:
+    """Whether all blocks of a model make attention maps. Those of SummaryMixing, for example, make none."""
     return all(isinstance(block.attention, Attention) for block in model.encoder.blocks)
 
 
 @torch.no_grad()
-def attention_maps(model, samples):
-    """The map of each layer and head, by the attention's own code.
+def attention_maps(model: SpeechEncoder, samples: Tensor) -> Tensor:
+    """The map of each layer and head, computed by the attention's own code.
 
-    An attention is linear in its values, so what it makes of the identity is its map. Each block's `mix` is called again
-    with columns of the identity for values, as many at a time as a value is wide; all versions (revisions) of a frame are
-    that frame.
+    The output of an attention is linear in its values. If the values are the identity matrix, the output is the map. Each
+    block's `mix` is therefore called again with columns of the identity in place of values, as many columns at a time as a
+    value is wide. Where LLSA computes a frame several times, from different amounts of look-ahead, all of these count as that
+    frame.
 
     Arguments
     ---------
@@ -75,8 +79,8 @@ def attention_maps(model, samples):
     return torch.stack(maps)
 
 
-def seen(maps):
-    """(.., T, T) -> (T, T) bool: what a frame may look at, for then some map looks at it, be it little.
+def seen(maps: Tensor) -> Tensor:
+    """Which frames each frame sees: those to which some map gives any weight. (.., T, T) -> (T, T) bool
 
     Example
     -------
@@ -87,12 +91,12 @@ def seen(maps):
     return (maps > 0).flatten(0, -3).any(dim=0)
 
 
-def uniform(visible):
-    """(T, T) bool -> (T, T): the map that is uniform over what each frame sees."""
+def uniform(visible: Tensor) -> Tensor:
+    """The map that is uniform over what each frame sees. (T, T) bool -> (T, T)"""
     return visible / visible.sum(dim=-1, keepdim=True)
 
 
-def distance_profile(maps):
+def distance_profile(maps: Tensor) -> Tensor:
     """How much attention goes how far: p(d) = (1/T) sum of A[i, j] over |i - j| = d.
 
     Its cumulative sum is the cumulative attention diagonality of Shim, Choi and Sung (ICLR 2022), C(r) at r = d / (T - 1).
@@ -114,10 +118,11 @@ def distance_profile(maps):
     return profile.index_add_(-1, distance, maps.flatten(-2)) / time
 
 
-def diagonality(profile):
+def diagonality(profile: Tensor) -> Tensor:
     """The area under the cumulative attention diagonality: D = integral of C(r) over r = 1 - E|i - j| / (T - 1).
 
-    1 for the identity; (2T - 1) / (3T) for a uniform map, as then E|i - j| = (T^2 - 1) / (3T): comparable at equal T only.
+    It is 1 for the identity, and (2T - 1) / (3T) for a uniform map, because E|i - j| = (T^2 - 1) / (3T) there. Diagonalities are
+    comparable only at equal T.
 
     Arguments
     ---------
@@ -138,7 +143,7 @@ def diagonality(profile):
     return 1 - (profile * distance).sum(dim=-1) / (profile.size(-1) - 1)
 
 
-def overlaps(maps):
+def overlaps(maps: Tensor) -> Tensor:
     """Overlap of each two maps: the mean over frames i of sum_j min(A[i, j], B[i, j]), which is 1 - total variation.
 
     Arguments
@@ -156,10 +161,10 @@ def overlaps(maps):
     return torch.stack(rows).unflatten(1, maps.shape[:2]).unflatten(0, maps.shape[:2]).transpose(1, 2)
 
 
-def matched(overlap):
+def matched(overlap: Tensor) -> float:
     """The mean overlap of two layers' heads, paired greedily: the best pair first, then the best of what is left.
 
-    The heads of layers that were trained apart have no common order; a follower takes its owner's as they are.
+    Heads of layers that were trained apart have no common order, so each is compared with the head that resembles it.
 
     Arguments
     ---------
@@ -183,11 +188,11 @@ def matched(overlap):
     return sum(pairs) / len(pairs)
 
 
-def phone_attention(maps, visible, phones, number):
-    """What `lift` needs to know of one utterance; sums over utterances are sums of these.
+def phone_attention(maps: Tensor, visible: Tensor, phones: Tensor, number: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What `lift` needs to know of one utterance. The results of several utterances are added up.
 
-    Of what frame i sees, the run of its own phone that it stands in is left out. What attention it has left, m_i, would
-    give m_i / n_i to each of the n_i frames that are left, if it were spread evenly.
+    The run of equal phones in which frame i stands is left out of what the frame sees. Let m_i be the attention that goes to
+    the n_i frames that remain. If it were spread evenly, each of them would get m_i / n_i.
 
     Arguments
     ---------
@@ -196,15 +201,15 @@ def phone_attention(maps, visible, phones, number):
     visible : torch.Tensor
         (T, T) bool, see `seen`.
     phones : torch.Tensor
-        (T,) the number of each frame's phone; -1: not known.
+        (T,) the number of each frame's phone; -1 where it is not known.
     number : int
-        Phones, P.
+        How many phones there are, P.
 
     Returns
     -------
     attention, even, pairs : torch.Tensor
-        Sums over the pairs of a frame i of phone p and a frame j of phone q outside i's run: of A[i, j] and of m_i / n_i,
-        (layers, P, P) each; and the number of pairs, (P, P).
+        Sums over all pairs of a frame i of phone p and a frame j of phone q outside the run of i: of A[i, j], (layers, P, P); of
+        m_i / n_i, (layers, P, P); and the number of these pairs, (P, P).
     """
     run = torch.cat([phones.new_zeros(1), phones.diff().ne(0).cumsum(0)])
     others = (visible & (run[:, None] != run)).double()
@@ -214,19 +219,18 @@ def phone_attention(maps, visible, phones, number):
     return tuple(member.T @ of @ member for of in (maps, even, others))
 
 
-def lift(attention, even, pairs, least=1000):
-    """Phoneme attention relationship (Shim, Choi and Sung, ICLR 2022) as a lift: attention from phone p to phone q, over
-    what the same attention would give to q if it were spread evenly over the frames that p's frames see.
+def lift(attention: Tensor, even: Tensor, pairs: Tensor, least: int = 1000) -> Tensor:
+    """The phoneme attention relationship of Shim, Choi and Sung (ICLR 2022), as a ratio.
 
-    1 everywhere for a map that is uniform over what it sees. For AA it is the mean of A[i, j] / m_i, times T without the own
-    run, where frame i weighs as much as the attention m_i that it has left.
+    It is the attention from phone p to phone q, over what the same attention would give to q if it were spread evenly over
+    the frames that the frames of p see. It is 1 everywhere for a map that is uniform over what it sees.
 
     Arguments
     ---------
     attention, even, pairs
         Sums of `phone_attention`.
     least : int
-        With fewer pairs of frames the lift of two phones is NaN.
+        Two phones with fewer pairs of frames than this get NaN.
 
     Returns
     -------

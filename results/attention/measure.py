@@ -1,21 +1,26 @@
-"""What a trained encoder attends to, and what its layers know: numbers and figures of one experiment.
+"""What a trained encoder attends to, and what its layers know of phones: numbers and figures of one experiment.
 
     python -m results.attention.measure results/runs/llsa-mini-embedded-seed1
     python -m results.attention.measure results/runs/mine --split dev-clean --alignments /path/to/TextGrids --utterances 500
 
-Writes analysis.json and the figures made from it to results/attention/<name of the folder>/: how diagonal the attention
-maps are, how alike those of each two layers (which could share one), the maps of an utterance of about 3 s; and with
-TextGrids, which phones attend to which, and how well a linear layer tells phones from each layer's output. All maps are of
-as many frames, the median of the utterances unless said otherwise: longer utterances are cut, shorter ones left out.
+Writes analysis.json and its figures to results/attention/<name of the folder>/. They say how diagonal the attention maps are,
+how alike the maps of each two layers are (alike ones could be shared), and show the maps of one utterance of about 3 s. With
+TextGrids they also say which phones attend to which, and how well a linear layer tells phones from each layer's output.
+
+All maps have the same number of frames, `--frames`, by default the median of the utterances. Longer utterances are cut, and
+shorter ones are left out.
 """
 
 import math
 import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median_high
 
 import torch
 from speech_attention.front_end import SAMPLE_RATE
+from speech_attention.model import SpeechEncoder
 from tqdm import tqdm
 
 from recipes import files, machine, text_table
@@ -28,12 +33,12 @@ from results.attention.phones import frame_phones, inventory
 from results.attention.probing import measure_probe
 from results.common import origin
 
-SHOWN_SECONDS = 3.0  # of the utterance whose maps are drawn, about
+SHOWN_SECONDS = 3.0  # about the length of the utterance whose maps are drawn
 RESULTS = Path(__file__).parent
 
 
-def rounded(x, digits=4):
-    """A tensor as nested lists for JSON; NaN is None."""
+def rounded(x: torch.Tensor | list | float, digits: int = 4) -> list | float | None:
+    """A tensor as nested lists for JSON, with None for NaN."""
     if isinstance(x, torch.Tensor):
         x = x.tolist()
     if isinstance(x, list):
@@ -45,8 +50,10 @@ def progress(items, what):
     return tqdm(items, desc=what, unit="utterance", disable=None, leave=False)
 
 
-def measure_maps(model, data, places, frames, phones=None):
-    """Diagonality, similarity and phoneme attention relationship, summed up utterance by utterance.
+def measure_maps(
+    model: SpeechEncoder, data: Sequence[dict], places: list[int], frames: int, phones: dict[str, list[str | None]] | None = None
+) -> dict:
+    """Diagonality, overlap of layers and attention between phones, summed up utterance by utterance.
 
     Arguments
     ---------
@@ -54,9 +61,9 @@ def measure_maps(model, data, places, frames, phones=None):
     data : sequence of dict
         Utterances with `id` and `sig`.
     places : list of int
-        Those of them with enough frames.
+        Which of them have enough frames.
     frames : int
-        T.
+        To how many frames they are cut.
     phones : dict or None
         From utterance id to the phone of each frame.
 
@@ -80,7 +87,7 @@ def measure_maps(model, data, places, frames, phones=None):
             said = torch.tensor([numbers.get(phone, -1) for phone in phones[utterance["id"]][:frames]])
             sums = [a + b for a, b in zip(sums, map_statistics.phone_attention(maps.mean(dim=1), visible, said, len(names)))]
     profile, overlap = profile / len(places), overlap / len(places)
-    window, even = (  # all utterances see alike, as they have as many frames
+    window, even = (  # all utterances have the same number of frames, so that their frames see the same ones
         map_statistics.distance_profile(map_statistics.uniform(which).double()) for which in (visible, torch.ones_like(visible))
     )
     reach = int(window.nonzero().max())
@@ -104,8 +111,8 @@ def measure_maps(model, data, places, frames, phones=None):
     return result
 
 
-def run(options):
-    """The whole result for the options of the command line, and what the figure of the maps needs."""
+def run(options: Namespace) -> tuple[dict, tuple | None]:
+    """The whole result for the options of the command line, and what maps.png needs."""
     folder = Path(options.experiment)
     system = loading.load(folder)
     model, textgrids = system.model, find_textgrids(options.alignments) if options.alignments else None
@@ -152,8 +159,8 @@ def run(options):
     return result, shown
 
 
-def table(result):
-    """One row for each layer."""
+def table(result: dict) -> str:
+    """A row for each layer, as text."""
     maps, probe = result.get("maps"), result.get("probe")
     rows = []
     for layer in range(result["layers"]):
@@ -168,8 +175,8 @@ def table(result):
     return text_table.table(rows)
 
 
-def remarks(result, textgrids):
-    """What the table does not say, in lines."""
+def remarks(result: dict, textgrids: str | None) -> Iterator[str]:
+    """Lines on what the table does not say."""
     maps, probe = result.get("maps"), result.get("probe")
     yield f"{result['experiment']}, {result['split']}: {origin.heard(result)}; {result['utterances']} utterances"
     if maps:
@@ -191,13 +198,13 @@ def remarks(result, textgrids):
         yield "no --alignments: phoneme relationships and the probe are left out"
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> int:
     """Print the numbers, write and draw them; 0, or 2 after one line about what the user can mend."""
     return exit_code(command, arguments)
 
 
-def command(arguments):
-    """What `main` does, without what can go wrong."""
+def command(arguments: Sequence[str]) -> int:
+    """What `main` does where nothing goes wrong."""
     parser = Parser(prog="measure.py", description=__doc__.split("\n")[0])
     parser.add_argument("experiment", metavar="FOLDER", help="of a trained experiment")
     parser.add_argument("--data_folder", help="a LibriSpeech tree; default: that of the experiment")

@@ -1,6 +1,9 @@
 """Which phone is said in each frame."""
 
 from bisect import bisect_right
+from collections.abc import Sequence
+
+from recipes.LibriSpeech.data.alignments import Interval
 
 SILENCE = "SIL"
 GROUPS = {  # by manner, then by place from the lips backwards; vowels from front to back
@@ -15,8 +18,8 @@ GROUPS = {  # by manner, then by place from the lips backwards; vowels from fron
 """ARPAbet in the order of the figures."""
 
 
-def fold(label):
-    """The phone of an aligner's label: no stress, one silence, None for noise that is no known word.
+def fold(label: str) -> str | None:
+    """The phone of an aligner's label, without stress; one name for all silence; None for noise and unknown words.
 
     Example
     -------
@@ -29,25 +32,25 @@ def fold(label):
     return SILENCE if label in ("", "SIL", "SP") else label
 
 
-def frame_phones(intervals, frames, hop, window):
-    """The phone in the middle of what each frame reads, samples (t + 1) * hop - window .. (t + 1) * hop - 1.
+def frame_phones(intervals: Sequence[Interval], frames: int, hop: int, window: int) -> list[str | None]:
+    """The phone in the middle of what each frame reads. Frame t reads samples (t + 1) * hop - window to (t + 1) * hop - 1.
 
     Arguments
     ---------
     intervals : list of Interval
-        Phones, in order; there is silence between them.
+        Phones in the order of time; between two of them there is silence.
     frames : int
+        How many frames the utterance has.
     hop, window : int
-        Of the front end, samples.
+        Of the front end, in samples.
 
     Returns
     -------
-    list of str
+    list of (str or None)
         See `fold`.
 
     Example
     -------
-    >>> from recipes.LibriSpeech.data.alignments import Interval
     >>> frame_phones([Interval("AH0", 0, 1000), Interval("N", 1500, 3000)], frames=5, hop=640, window=640)
     ['AH', 'AH', 'N', 'N', 'N']
     >>> frame_phones([Interval("AH0", 0, 1000), Interval("N", 1500, 3000)], frames=5, hop=640, window=1240)
@@ -62,8 +65,8 @@ def frame_phones(intervals, frames, hop, window):
     return phones
 
 
-def inventory(found):
-    """The phones in the order of `GROUPS`, those that are not ARPAbet after them.
+def inventory(found: set[str | None]) -> list[str]:
+    """Phones in the order of `GROUPS`; those that are not ARPAbet come last.
 
     Example
     -------

@@ -1,6 +1,6 @@
 """What the layers of an encoder know of phones, as one linear layer finds it.
 
-The encoder is frozen; the probe is trained and tested on different speakers. What an accuracy means is told by the controls:
+The encoder is frozen; the probe is trained on some speakers and tested on others. Two controls say what an accuracy means:
 the same probe on the layers of an encoder with random weights, and on filterbanks.
 """
 
@@ -10,24 +10,27 @@ import math
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from speech_attention.front_end import SAMPLE_RATE
-from torch import nn
+from speech_attention.model import SpeechEncoder
+from speechbrain.dataio.dataset import DynamicItemDataset
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.transforms import MelSpectrogram
 from tqdm import tqdm
 
 from recipes.LibriSpeech.data.dataset import spread
+from recipes.LibriSpeech.inference.loading import Trained
 from recipes.LibriSpeech.yaml_text import tagged
 from results.attention.phones import inventory
 
-DECAYS = (1e-1, 1e-2, 1e-3)  # of the probe's weights: wide features, such as filterbanks, want more
-FRAMES = 32_000  # for training and test together; more are thinned out evenly
-SHIFTS = range(-3, 4)  # frames
-CONTEXT = SAMPLE_RATE // 5  # samples before and after a frame that the filterbanks may add, where the encoder does
+DECAYS = (1e-1, 1e-2, 1e-3)  # weight decays to choose from: wide features, such as filterbanks, need more
+FRAMES = 32_000  # for training and test together; of more frames an even selection is taken
+SHIFTS = range(-3, 4)  # frames by which the labels are shifted
+CONTEXT = SAMPLE_RATE // 5  # samples that the filterbanks may read before a frame, and after it if the encoder looks ahead
 
 
 @torch.no_grad()
-def layer_outputs(model, samples):
-    """What each layer of an encoder puts out.
+def layer_outputs(model: SpeechEncoder, samples: Tensor) -> Tensor:
+    """The output of each layer of an encoder.
 
     Arguments
     ---------
@@ -54,8 +57,8 @@ def layer_outputs(model, samples):
     return torch.stack(outputs)
 
 
-def untrained(system):
-    """The model of a `Trained` with random weights; the statistics of its front end are those of the trained one."""
+def untrained(system: Trained) -> SpeechEncoder:
+    """The same model with random weights. The statistics of its front end are those of the trained one."""
     torch.manual_seed(0)
     model = load_hyperpyyaml(io.StringIO(f"model: {tagged(system.config['model'])}"))["model"].eval()
     model.load_state_dict(dict(system.model.named_buffers()), strict=False)
@@ -63,7 +66,7 @@ def untrained(system):
 
 
 class Filterbanks(nn.Module):
-    """Log-mel filterbanks every 20 ms of what each frame reads, `left` and `right` samples more of it: no encoder.
+    """Log-mel filterbanks, every 20 ms, of the audio that a frame reads and of `left` and `right` samples around it.
 
     Arguments
     ---------
@@ -78,20 +81,20 @@ class Filterbanks(nn.Module):
     torch.Size([25, 1440])
     """
 
-    def __init__(self, hop, window, left, right):
+    def __init__(self, hop: int, window: int, left: int, right: int):
         super().__init__()
         self.hop, self.before, self.right = hop, window - hop + left, right
         self.mel = MelSpectrogram(SAMPLE_RATE, n_fft=400, hop_length=320, n_mels=80, center=False)
 
-    def forward(self, samples):
+    def forward(self, samples: Tensor) -> Tensor:
         """(samples,) -> (time, features)"""
         padded = F.pad(samples, (self.before, self.right + -len(samples) % self.hop))
         stretches = padded.unfold(0, self.before + self.hop + self.right, self.hop)
         return (self.mel(stretches) + 1e-6).log().flatten(1)
 
 
-def probe(features, labels, part):
-    """The accuracy of a softmax regression on standardised features: cross-entropy and weight decay, to its minimum.
+def probe(features: Tensor, labels: Tensor, part: Tensor) -> float:
+    """The accuracy of a softmax regression on standardised features, trained to the minimum of cross-entropy and weight decay.
 
     Arguments
     ---------
@@ -100,12 +103,12 @@ def probe(features, labels, part):
     labels : torch.Tensor
         (frames,), 0 or more.
     part : torch.Tensor
-        (frames,): 0 to train, 1 to choose the weight decay, 2 to test.
+        (frames,): 0 for frames to train on, 1 for those that choose the weight decay, 2 for those to test on.
 
     Returns
     -------
     float
-        %, of the frames to test.
+        Percent of the frames to test on.
 
     Example
     -------
@@ -119,7 +122,7 @@ def probe(features, labels, part):
     weight = torch.zeros(int(labels.max()) + 1, features.size(1), requires_grad=True)
     bias = torch.zeros(len(weight), requires_grad=True)
     found = []
-    for decay in DECAYS:  # each from where the one before it ended
+    for decay in DECAYS:  # each begins where the one before it ended
         optimizer = torch.optim.LBFGS([weight, bias], max_iter=100, line_search_fn="strong_wolfe")
 
         def loss():
@@ -135,8 +138,10 @@ def probe(features, labels, part):
     return 100 * max(found, key=lambda pair: pair[0])[1]
 
 
-def frame_labels(data, phones, held_out):
-    """What the probe is to tell, and where.
+def frame_labels(
+    data: DynamicItemDataset, phones: dict[str, list[str | None]], held_out: list[str]
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Which frames the probe is trained and tested on, and their phones.
 
     Arguments
     ---------
@@ -144,16 +149,16 @@ def frame_labels(data, phones, held_out):
     phones : dict
         From utterance id to the phone of each frame, None where it is not known.
     held_out : list of str
-        Speakers.
+        Speakers to test on.
 
     Returns
     -------
     frames : dict
         From utterance id to the numbers of the frames that are used.
     labels : torch.Tensor
-        (frames, shifts): the phone of each of them and of those around it, as far as `SHIFTS` go.
+        (frames, shifts): the number of the phone of each of these frames and of the frames around it, as far as `SHIFTS` go.
     part : torch.Tensor
-        (frames,), see `probe`; the last quarter of the frames of the other speakers is there to choose the decay.
+        (frames,), see `probe`. The last quarter of the frames of the other speakers chooses the weight decay.
     """
     numbers = {phone: number for number, phone in enumerate(inventory(set().union(*phones.values())))}
     every = math.ceil(sum(map(len, phones.values())) / FRAMES)
@@ -170,8 +175,8 @@ def frame_labels(data, phones, held_out):
     return frames, torch.cat(labels), part
 
 
-def measure_probe(system, data, phones):
-    """Accuracy of a linear probe on each layer, on those of an untrained encoder, and on filterbanks.
+def measure_probe(system: Trained, data: DynamicItemDataset, phones: dict[str, list[str | None]]) -> dict | None:
+    """The accuracy of a linear probe on each layer, on the layers of an untrained encoder, and on filterbanks.
 
     Arguments
     ---------
@@ -183,7 +188,7 @@ def measure_probe(system, data, phones):
     Returns
     -------
     dict or None
-        None if there are not two speakers with phones.
+        None if fewer than two speakers have phones.
     """
     speakers = sorted({data.data[key]["spk_id"] for key in data.data_ids})
     held_out = spread(speakers, max(1, round(len(speakers) / 4)))

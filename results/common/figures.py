@@ -5,15 +5,19 @@ A figure of results/ takes its colours from here alone; a test reads the drawing
 
 import io
 import re
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
 from PIL import Image
 
 from recipes.files import write_bytes
 
 INK, GREY, PALE, PAPER = "#222222", "#6E6E6E", "#DADADA", "#FFFFFF"
-"""Of words and axes; of what is there to compare with; of the background; of nothing."""
+"""Colours of words, of what is there to compare with, of lines and areas in the background, and of the paper."""
 WIDTH = 7.6
 """Of a figure, in inches of 120 pixels: as wide as a README is shown, so that letters keep their size."""
 SCALE, OVER_AND_UNDER = "Greys", "RdBu_r"
@@ -31,7 +35,7 @@ ATTENTIONS = {
 """Colours (of Okabe and Ito, and one of Tol) and the words that name the attention; the first that fits counts."""
 
 
-def colour(words):
+def colour(words: str) -> str:
     """The colour of the attention that a name or a title speaks of, the same in all figures.
 
     Arguments
@@ -54,7 +58,7 @@ def colour(words):
     return next((value for value, pattern in ATTENTIONS.values() if re.search(pattern, words)), GREY)
 
 
-def for_text(value):
+def for_text(value: str) -> str:
     """The colour, as dark as letters on white must be: a contrast of 4.5 or more (WCAG 2.1).
 
     Example
@@ -68,20 +72,20 @@ def for_text(value):
     return to_hex(rgb)
 
 
-def contrast(value):
-    """Of a colour to white, from 1 to 21."""
+def contrast(value: str | np.ndarray) -> float:
+    """The contrast of a colour to white, from 1 (none) to 21 (black)."""
     rgb = np.array(to_rgb(value))
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     return 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05)
 
 
-def plain(axes):
-    """Axes without a frame; returns them."""
+def plain(axes: Axes) -> Axes:
+    """Remove the upper and the right line of the frame; returns the axes."""
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 
 
-def save(figure, path):
+def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, unless the file has these pixels already."""
     raw, small = io.BytesIO(), io.BytesIO()
     figure.savefig(raw, dpi=120, facecolor=PAPER)
@@ -90,12 +94,12 @@ def save(figure, path):
         write_bytes(path, small.getvalue())
 
 
-def pixels(file):
-    """(height, width, 3)"""
+def pixels(file: Path | BinaryIO) -> np.ndarray:
+    """The pixels of a picture, (height, width, 3)."""
     return np.asarray(Image.open(file).convert("RGB"))
 
 
-def spread_out(wanted, gap):
+def spread_out(wanted: dict, gap: float) -> dict:
     """Places near the wanted ones, in their order, at least `gap` apart and at most 1.
 
     Example

@@ -2,12 +2,14 @@
 
     python -m results.latency.budget hparams/llsa.yaml hparams/sa.yaml --scale base --hop_ms 20
 
-A frame's latency runs from its first sample to the last one that must be in before the frame comes out; it is that of the
-worst frame, without the time to compute. The modules declare it stage by stage (`SpeechEncoder.budget`), and packets of
-`hop_ms` add the wait for the next packet. It is measured twice: by a gradient, which finds what a frame reads, and in a
-stream, which finds when a frame comes out. And since the gradient sees one frame of one utterance, and nothing that has none,
-what streams (which cannot look ahead) must be what is computed offline, for several lengths and levels. Where any of this
-differs, the exit code is 1. How late frames are is seen for the first `GROUPS` groups, or one period of the packets.
+The latency of a frame is the time from its first sample to the last sample that must be there before the frame comes out. It is
+that of the worst frame, and it leaves out the time to compute. The modules declare it stage by stage (`SpeechEncoder.budget`);
+packets of `hop_ms` add the wait for the next packet.
+
+It is measured twice. A gradient finds which samples one output frame depends on. A stream finds when each frame comes out,
+for the first `GROUPS` groups of frames or for one period of the packets. The gradient sees a single frame, and it cannot see
+a path that has no gradient. Therefore the outputs of a stream, which cannot look ahead, must also equal those of an offline
+pass, for several lengths and levels of noise. Where any of this differs, the exit code is 1.
 """
 
 import argparse
@@ -15,10 +17,12 @@ import copy
 import json
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from speech_attention.front_end import SAMPLE_RATE
+from speech_attention.model import SpeechEncoder
 from speech_attention.streaming import state_bytes
 
 from recipes import files, machine, text_table
@@ -33,13 +37,13 @@ STAGES = {
     "convolution": "convolution",
     "hop": "packets",
 }
-GROUPS = 50  # that are streamed, at the least
-SIGNALS = ((0.3, 1.0), (1.5, 1000.0), (3.0, 0.01))  # seconds and level of the noise in which offline is compared
-EQUAL = 1e-8  # in float64
+GROUPS = 50  # groups of frames that are streamed, at the least
+SIGNALS = ((0.3, 1.0), (1.5, 1000.0), (3.0, 0.01))  # seconds and level of the noise on which stream and offline pass are compared
+EQUAL = 1e-8  # largest distance between them, in float64
 
 
-def packet_wait(latency, period, packet):
-    """The longest wait for a packet boundary. Group g of frames can be computed when g * period + latency samples are in.
+def packet_wait(latency: int, period: int, packet: int) -> int:
+    """The longest wait for the end of a packet. Group g of frames can be computed once g * period + latency samples are there.
 
     Arguments
     ---------
@@ -56,13 +60,13 @@ def packet_wait(latency, period, packet):
     >>> packet_wait(latency=3200, period=640, packet=640), packet_wait(latency=3200, period=640, packet=1000)
     (0, 960)
     """
-    groups = packet // math.gcd(packet, period)  # after which the deadlines fall alike
+    groups = packet // math.gcd(packet, period)  # after so many groups the deadlines fall on the same places again
     return max(-(group * period + latency) % packet for group in range(groups))
 
 
 @torch.no_grad()
-def stream(model, packet, frames, limit):
-    """Feed noise to one stream until `frames` frames are out, or until `limit` samples are in.
+def stream(model: SpeechEncoder, packet: int, frames: int, limit: int) -> tuple[int | None, int]:
+    """Feed noise to one stream until `frames` frames came out, or until it heard `limit` samples.
 
     Arguments
     ---------
@@ -73,7 +77,8 @@ def stream(model, packet, frames, limit):
     Returns
     -------
     latency : int or None
-        The most samples that were in, from the first one of a frame on, when that frame came out. None: too few came out.
+        The most samples that a frame needed: those from its first sample on that were fed when it came out. None if fewer than
+        `frames` frames came out.
     size : int
         Bytes of the largest state.
     """
@@ -82,15 +87,15 @@ def stream(model, packet, frames, limit):
     while done < frames and fed < limit:
         y, state = model.step(torch.randn(1, packet, generator=generator), state)
         fed += packet
-        if y.size(1):  # the first one has waited longest
+        if y.size(1):  # of the frames that come out together, the first has waited longest
             latency = max(latency, fed - done * model.front_end.hop)
         done, largest = done + y.size(1), max(largest, state_bytes(state))
     return latency if done >= frames else None, largest
 
 
 @torch.no_grad()
-def offline_difference(model, packet=4000):
-    """The largest distance between what streams and what is computed offline, in float64, over `SIGNALS`."""
+def offline_difference(model: SpeechEncoder, packet: int = 4000) -> float:
+    """The largest distance between the outputs of a stream and of an offline pass, in float64, over `SIGNALS`."""
     model, largest = copy.deepcopy(model).double(), 0.0
     for seconds, level in SIGNALS:
         generator = torch.Generator().manual_seed(0)
@@ -107,7 +112,7 @@ def offline_difference(model, packet=4000):
     return largest
 
 
-def measure(path, overrides="", hop_ms=None):
+def measure(path: str | Path, overrides: str = "", hop_ms: float | None = None) -> dict:
     """The budget of one experiment.
 
     Arguments
@@ -122,9 +127,10 @@ def measure(path, overrides="", hop_ms=None):
     Returns
     -------
     dict
-        In ms, None for the whole utterance: `declared_ms`, by stage, and `total_ms`, its sum; `gradient_ms`, to be
-        compared with the sum without packets, and `streamed_ms`, with all of it; `attention_ms`; also `state_bytes`, and,
-        where all that agrees, `offline_difference`, of log-probabilities.
+        Times are in ms, and None stands for the whole utterance. `declared_ms` holds the stages and `total_ms` their sum.
+        `gradient_ms` is to equal the sum without packets, and `streamed_ms` the whole sum. `attention_ms` is the look-ahead
+        of the attention alone. `state_bytes` is the size of a stream's state. Where all that agrees, `offline_difference` is
+        the distance between the outputs of a stream and of an offline pass.
     """
     hparams, config = experiment.load(path, overrides)
     model = hparams["model"].eval()
@@ -149,11 +155,12 @@ def measure(path, overrides="", hop_ms=None):
     return result
 
 
-def ms(samples):
+def ms(samples: int) -> float:
+    """Samples at 16 kHz in ms."""
     return 1000 * samples / SAMPLE_RATE
 
 
-def samples_of(hop_ms):
+def samples_of(hop_ms: float) -> int:
     """The samples of a packet."""
     samples, longest = hop_ms * SAMPLE_RATE / 1000, 10_000
     if not (1 <= samples <= longest * SAMPLE_RATE / 1000 and samples.is_integer()):
@@ -161,7 +168,7 @@ def samples_of(hop_ms):
     return int(samples)
 
 
-def disagreements(result):
+def disagreements(result: dict) -> list[str]:
     """One line for each measurement that is not what is declared."""
     total, lines = result["total_ms"], []
     read = None if total is None else total - result["declared_ms"]["hop"]
@@ -180,7 +187,7 @@ def _words(latency, none="the whole utterance"):
     return none if latency is None else f"{latency} ms"
 
 
-def table(results):
+def table(results: list[dict]) -> str:
     """The budgets as text: one row for each stage, one column for each experiment."""
 
     def row(name, values):
@@ -202,13 +209,13 @@ def table(results):
     )
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> int:
     """Print the budgets; 0, or 1 if declared and measured disagree, or 2 after one line about what the user can mend."""
     return exit_code(command, arguments)
 
 
-def command(arguments):
-    """What `main` does, without what can go wrong."""
+def command(arguments: Sequence[str]) -> int:
+    """What `main` does where nothing goes wrong."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="+", metavar="YAML", help="e.g. hparams/llsa.yaml")
     parser.add_argument("--scale", help="of hparams/scale; default: that of the YAML")

@@ -3,14 +3,19 @@
     python -m results.latency.delay results/runs/llsa-mini-embedded-seed1
     python -m results.latency.delay results/runs/mine --split dev-clean --alignments /path/to/TextGrids --hops 40 1000
 
-The split is streamed in packets of each hop. A word that is recognised correctly has two delays, in audio time, as if
-computing took none: from its end to when its last letter was out (`emitted`), and to when it was known to be whole
-(`closed`; the end of the utterance closes its last word). The end of a word is that of a TextGrid, or of the system's own
-CTC path through the reference, which is about the system and not about the sound. The time to compute comes on top: CPU
-time on one core, of one stream. An attention without a streaming form says everything at the end of the utterance.
+A split is streamed in packets, once for each length of `--hops`. Each word that is recognised correctly has two delays, in
+time of the audio, as if computing took no time: from the end of the word to the moment when its last letter came out
+(`emitted`), and to the moment when it was known to be whole (`closed`; the last word of an utterance is whole when the
+utterance ends). The time to compute is measured beside it: CPU time of one stream on one core.
+
+The end of a word is taken from a TextGrid. Without TextGrids it is where the system's own CTC path through the reference has
+the last letter of the word; that says when the system is ready to write it, and not when the sound ends. An attention without
+a streaming form says everything at the end of the utterance.
 """
 
 import sys
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,18 +28,19 @@ from recipes.LibriSpeech.data.alignments import ctc_ends, find_textgrids, spoken
 from recipes.LibriSpeech.data.dataset import load_split, spread
 from recipes.LibriSpeech.decoding.wer import score
 from recipes.LibriSpeech.inference import loading
+from recipes.LibriSpeech.inference.loading import Trained
 from results.common import origin
 from results.latency.word_delays import KINDS, delays, distribution, listen, speed
 
 HOPS_MS = (160, 320, 1000)  # beside one frame
-STREAMS = 64  # in a batch: audio time does not depend on it
-SPEED_SECONDS = 60  # of audio, for the time to compute
+STREAMS = 64  # utterances in a batch; delays in time of the audio do not depend on it
+SPEED_SECONDS = 60  # of audio on which the time to compute is measured
 RESULTS = Path(__file__).with_name("delays")
 
 
 @torch.inference_mode()
-def word_ends(system, utterance, textgrids):
-    """Where each word of the reference ends, in samples; None where that is not known, see `alignment`."""
+def word_ends(system: Trained, utterance: dict, textgrids: dict[str, Path] | None) -> list[int] | None:
+    """Where each word of the reference ends, in samples; None where no alignment fits the transcript, see `alignments`."""
     words, signal = utterance["words"].split(), utterance["sig"]
     if textgrids:
         ends = spoken_ends(textgrids[utterance["id"]], words)
@@ -44,7 +50,7 @@ def word_ends(system, utterance, textgrids):
     return ends and [min(end, len(signal)) for end in ends]
 
 
-def measure(system, data, packets, textgrids=None):
+def measure(system: Trained, data: Sequence[dict], packets: list[int | None], textgrids: dict[str, Path] | None = None) -> dict:
     """WER, delays and time to compute for each size of packets.
 
     Arguments
@@ -84,12 +90,12 @@ def measure(system, data, packets, textgrids=None):
         "utterances": len(places),
         "left_out": len(data) - len(places),
         "hops": [describe(*of, references, ends) for of in zip(packets, said, speeds)],
-        "alone": {"compared": len(alone), "different": sum(alone)},  # words and their times, beside those in a batch
+        "alone": {"compared": len(alone), "different": sum(alone)},  # utterances whose words or times are others than in a batch
     }
 
 
-def describe(packet, said, speed, references, ends):
-    """The entry of one size of packets."""
+def describe(packet: int | None, said: dict, speed: dict, references: dict, ends: dict) -> dict:
+    """The entry of the result for one length of packets: WER, delays, time to compute."""
     found = [pair for key in references for pair in delays(references[key], ends[key], said[key])]
     texts = {key: [word.text for word in words] for key, words in said.items()}
     return {
@@ -102,8 +108,8 @@ def describe(packet, said, speed, references, ends):
     }
 
 
-def table(result):
-    """The delays as text, in ms of audio, beside the time to compute."""
+def table(result: dict) -> str:
+    """The delays in ms of audio, and the time to compute in ms, as text."""
 
     def row(hop, kind):
         delay, compute = hop[f"{kind}_ms"], hop["compute_ms"]
@@ -121,8 +127,8 @@ def table(result):
     return text_table.table([row(hop, kind) for hop in result["hops"] for kind in KINDS])
 
 
-def packets_of(system, hops_ms):
-    """The packets in samples; [None] for a system that does not stream."""
+def packets_of(system: Trained, hops_ms: list[float] | None) -> list[int | None]:
+    """The lengths of the packets in samples; [None] for a system that does not stream."""
     if not system.streams:
         if hops_ms:
             raise UserError("this attention has no streaming form: leave --hops out, its text comes with the last sample")
@@ -133,7 +139,7 @@ def packets_of(system, hops_ms):
     return [int(number) for number in samples]
 
 
-def run(options):
+def run(options: Namespace) -> dict:
     """The whole result for the options of the command line."""
     folder = Path(options.experiment)
     system = loading.load(folder)
@@ -154,13 +160,13 @@ def run(options):
     }
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> int:
     """Print the delays and write them; 0, or 2 after one line about what the user can mend."""
     return exit_code(command, arguments)
 
 
-def command(arguments):
-    """What `main` does, without what can go wrong."""
+def command(arguments: Sequence[str]) -> int:
+    """What `main` does where nothing goes wrong."""
     parser = Parser(prog="delay.py", description=__doc__.split("\n")[0])
     parser.add_argument("experiment", metavar="FOLDER", help="of a trained experiment")
     parser.add_argument("--data_folder", help="a LibriSpeech tree; default: that of the experiment")

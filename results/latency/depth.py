@@ -1,12 +1,13 @@
 """Look-ahead against depth, measured: `python -m results.latency.depth` writes depth.json and draws depth.png.
 
-Every attention of hparams/ at the frames of 20 ms and the window (R = 8) of the base scale, and LLSA with chunks, where
-8 frames are the worst case: a narrow model of 1 to 16 layers each, and one backward pass to the waveform. Drawing needs
-matplotlib (`pip install -e '.[figures]'`).
+Each attention has frames of 20 ms and looks ahead by R = 8 of them, as at scale `base`; LLSA is there with chunks too, in
+which the worst frame waits for 8 others. For each depth from 1 to 16 layers a narrow model is built, and one backward pass to
+the waveform finds how far it looks ahead. Drawing needs matplotlib (`pip install -e '.[figures]'`).
 """
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +29,14 @@ NARROW = {
 }
 
 
-def measure():
+def measure() -> dict:
     """Declared and measured look-ahead of the attention at each depth.
 
     Returns
     -------
     dict
-        `layers`, and under `lookahead_ms` for each attention the lists `declared` and `measured`, in ms; None where it is
-        the whole utterance. `environment` is what they were measured on.
+        `layers` is the list of depths. `lookahead_ms` has for each attention the lists `declared` and `measured`, in ms
+        beyond the frame itself; None stands for the whole utterance. `environment` is the machine.
     """
     lookahead = {}
     for name, one in AGAINST_DEPTH.items():
@@ -49,10 +50,10 @@ def measure():
     return {"layers": list(DEPTHS), "lookahead_ms": lookahead, "environment": machine.environment()}
 
 
-PAPERS = 12  # layers
+PAPERS = 12  # layers of the encoder in the papers
 
 
-def draw(results, path):
+def draw(results: dict, path: Path) -> None:
     """Draw what `measure` returned: a line for each attention, the distance between them at the papers' depth."""
     layers, at = results["layers"], results["layers"].index(PAPERS)
     seconds = {name: [None if ms is None else ms / 1000 for ms in of["measured"]] for name, of in results["lookahead_ms"].items()}
@@ -95,7 +96,7 @@ def draw(results, path):
     save(figure, path)
 
 
-def command(arguments):
+def command(arguments: Sequence[str]) -> None:
     """Measure, write depth.json and draw depth.png."""
     Parser(prog="depth.py", description=__doc__.split("\n")[0]).parse_args(arguments)
     path = ROOT / "results" / "latency" / "depth.json"

@@ -2,12 +2,15 @@
 
     python -m results.latency.soak results/runs/llsa-mini-embedded-seed1 --minutes 60
 
-Utterances of the test set, one after the other and over again, come in packets of one frame. After each tenth of the time:
-the bytes of the stream's state, the memory of the process, the time to compute of a packet after which frames came out. At
-the end, the last log-probabilities are those of an offline forward over just so much of the last audio as they can depend
-on, to 1e-4 in float32: a frame remembers nothing older, so rounding does not add up, and angles of positions are float64.
-The same holds for a stream far from frame 0, which crosses frame 2**32 + 2**31 (8 years of 40 ms): there a count of 32 bits
-would change its sign. (Angles of float64 would be off by 1e-4 from 2**40 on.) Where any of this fails, the exit code is 1.
+The utterances of the test set come one after the other, over and over again, in packets of one frame. In each tenth of the
+time these are noted: the bytes of the stream's state, the memory of the process, and the time to compute after a packet that
+brought frames.
+
+At the end the last log-probabilities are compared with those of an offline pass over as much of the last audio as they can
+depend on. They must be equal to 1e-4 in float32: a frame remembers nothing older, so that rounding cannot add up, and the
+angles of positions are float64. The same is asked of a second stream that crosses frame 2**32 + 2**31 (8 years of 40 ms),
+where a count of 32 bits has overflowed. (Angles of float64 would be off by 1e-4 from frame 2**40 on.) Where any of this
+fails, the exit code is 1.
 """
 
 import itertools
@@ -15,12 +18,15 @@ import math
 import os
 import sys
 import time
+from argparse import Namespace
 from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from speech_attention.front_end import SAMPLE_RATE
+from speech_attention.model import CTCModel
 from speech_attention.streaming import state_bytes
 from tqdm import tqdm
 
@@ -28,17 +34,18 @@ from recipes import files, machine, text_table
 from recipes.command_line import Parser, UserError, exit_code
 from recipes.LibriSpeech.data.dataset import load_split
 from recipes.LibriSpeech.inference import loading
+from recipes.LibriSpeech.inference.loading import Trained
 from results.common import origin
 
-FAR = 2**32 + 2**31  # frames
-COMPARED = 100  # frames, the last ones
-TOLERANCE = 1e-4  # of log-probabilities
-GROWTH_MIB = 4  # of the process after the first tenth
-SLOWER = 1.5  # the last tenth beside the second
+FAR = 2**32 + 2**31  # a frame that the second stream crosses
+COMPARED = 100  # frames at the end whose outputs are compared with an offline pass
+TOLERANCE = 1e-4  # largest distance between their log-probabilities
+GROWTH_MIB = 4  # that the process may grow after the first tenth
+SLOWER = 1.5  # times that the median frame of the last tenth may take, over that of the second
 RESULTS = Path(__file__).with_name("soaks")
 
 
-def packets(data, size):
+def packets(data: Sequence[dict], size: int) -> Iterator[torch.Tensor]:
     """The utterances of a set, one after the other and over again, as packets of `size` samples; endless."""
     rest = torch.zeros(0)
     for index in itertools.cycle(range(len(data))):
@@ -48,8 +55,8 @@ def packets(data, size):
         rest = rest[whole * size :]
 
 
-def memory_frames(model):
-    """The number of frames before it that an output frame can depend on."""
+def memory_frames(model: CTCModel) -> float:
+    """How many earlier frames an output frame can depend on; infinity if on all of them."""
     past = -(-(model.front_end.window - model.front_end.hop) // model.front_end.hop)
     for block in model.encoder.blocks:
         past += block.attention.left_context + model.encoder.layout.chunk - 1
@@ -57,7 +64,7 @@ def memory_frames(model):
     return past
 
 
-def resident_mib():
+def resident_mib() -> float:
     """Memory of this process now, in MiB; where the system does not say, the most that it was."""
     statm = Path("/proc/self/statm")
     if not statm.exists():
@@ -84,7 +91,7 @@ class Soak:
         What was seen in each tenth of the frames.
     """
 
-    def __init__(self, system, audio, frames, first=0):
+    def __init__(self, system: Trained, audio: Iterator[torch.Tensor], frames: int, first: int = 0):
         self.model, self.audio, self.frames, self.tenths = system.model, audio, frames, []
         self.stream = system.recognizer().open()
         encoder = self.stream.state["encoder"]
@@ -94,7 +101,7 @@ class Soak:
         self.start = max(0, frames - self.needed) // self.model.encoder.layout.chunk * self.model.encoder.layout.chunk
         self.heard = deque(maxlen=frames - self.start)  # the packets from frame `start` on
 
-    def run(self):
+    def run(self) -> "Soak":
         """Feed all the frames; returns self."""
         hook = self.model.head.register_forward_hook(lambda head, x, y: self.outputs.extend(y[0].log_softmax(dim=-1)))
         bounds = [self.frames * tenth // 10 for tenth in range(11)]
@@ -121,7 +128,7 @@ class Soak:
         return {"state_bytes": largest, "resident_mib": round(resident_mib(), 2), **times}
 
     @torch.inference_mode()
-    def difference(self):
+    def difference(self) -> float:
         """The largest distance of the last log-probabilities from those of an offline forward over the last audio."""
         audio = torch.cat(list(self.heard))[None]
         log_probs, _ = self.model(audio, torch.tensor([audio.size(1)]))
@@ -129,7 +136,7 @@ class Soak:
         return float((torch.stack(list(self.outputs)[-compared:]) - log_probs[0, last - compared : last]).abs().max())
 
 
-def measure(system, data, minutes):
+def measure(system: Trained, data: Sequence[dict], minutes: float) -> dict:
     """Soak a system in the utterances of a set for so many minutes of audio: a dict of what was found."""
     hop, chunk = system.model.front_end.hop, system.model.encoder.layout.chunk
     frames = round(minutes * 60 * SAMPLE_RATE / hop)
@@ -147,8 +154,8 @@ def measure(system, data, minutes):
     }
 
 
-def failures(result):
-    """One line for each thing that should not be."""
+def failures(result: dict) -> list[str]:
+    """A line for each thing that grew, slowed down or drifted."""
     first, second, *_, last = tenths = result["tenths"]
     state = max(tenth["state_bytes"] for tenth in tenths)
     growth = max(tenth["resident_mib"] for tenth in tenths) - first["resident_mib"]
@@ -163,7 +170,7 @@ def failures(result):
     return [line for line, there in found.items() if there]
 
 
-def run(options):
+def run(options: Namespace) -> dict:
     """The whole result for the options of the command line."""
     folder = Path(options.experiment)
     if not 10 <= options.minutes * 60 < float("inf"):
@@ -182,13 +189,13 @@ def run(options):
     }
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> int:
     """Print what was found and write it; 0, or 1 if something failed, or 2 after one line about what the user can mend."""
     return exit_code(command, arguments)
 
 
-def command(arguments):
-    """What `main` does, without what can go wrong."""
+def command(arguments: Sequence[str]) -> int:
+    """What `main` does where nothing goes wrong."""
     parser = Parser(prog="soak.py", description=__doc__.split("\n")[0])
     parser.add_argument("experiment", metavar="FOLDER", help="of a trained experiment")
     parser.add_argument("--minutes", type=float, default=60, help="of audio; default: 60")

@@ -6,8 +6,10 @@ Drawing needs matplotlib (`pip install -e '.[figures]'`).
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recipes.command_line import Parser, UserError, exit_code
@@ -18,7 +20,7 @@ from results.experiments import SCALES
 RESULTS = Path(__file__).parents[1]
 
 
-def points(folder=RESULTS):
+def points(folder: Path = RESULTS) -> tuple[dict[str, list[dict]], list[str]]:
     """What there is to draw.
 
     Returns
@@ -26,7 +28,7 @@ def points(folder=RESULTS):
     points : dict
         From test set to a list of dicts: `name`, `word_ends`, `wer`, `low`, `high` (percent), `median`, `p90` (s).
     missing : list of str
-        Measured runs without a delay, but for those of results/experiments.py, of which most need none.
+        Measured runs without a delay. Those of the comparison are left out, because most of them need none.
 
     Raises
     ------
@@ -57,14 +59,14 @@ def points(folder=RESULTS):
     return found, missing
 
 
-def name_of(run):
+def name_of(run: Summary) -> str:
     """What a point is called: the attention, and what tells it from others of its class."""
     if run.chunk > 1 and run.config["attention"].get("lookahead") == 0:
         return f"chunk mask, {run.chunk} frames"
     return run.attention + (f", chunk {run.chunk}" if run.chunk > 1 else "") + (", shared maps" if run.owners else "")
 
 
-def draw(found, missing, path):
+def draw(found: dict[str, list[dict]], missing: list[str], path: Path) -> None:
     """Draw what `points` returned: a panel for each test set of which there is something to compare."""
     found = {split: runs for split, runs in sorted(found.items()) if len(runs) > 1} or found
     figure = Figure(figsize=(WIDTH, 3.9 * len(found)), layout="constrained")
@@ -76,8 +78,8 @@ def draw(found, missing, path):
     save(figure, path)
 
 
-def panel(axes, split, runs, latest):
-    """The runs of one test set: the dot is the median delay, its line runs to the 90th percentile, the bar is the interval."""
+def panel(axes: Axes, split: str, runs: list[dict], latest: float) -> None:
+    """The runs of one test set: a dot at the median delay, a line to the 90th percentile, a bar for the interval of the WER."""
     top, heights = 1.1 * max(run["high"] for run in runs), {}
     for run in runs:  # labels have to keep apart from those beside them only
         beside = [other for other in runs if abs(other["p90"] - run["p90"]) < 0.15 * latest]
@@ -102,7 +104,7 @@ def panel(axes, split, runs, latest):
     axes.set_xticks([second for second in axes.get_xticks() if second <= latest])
 
 
-def command(arguments):
+def command(arguments: Sequence[str]) -> None:
     """Draw wer_delay.png from the files."""
     Parser(prog="wer_delay.py", description=__doc__.split("\n")[0]).parse_args(arguments)
     draw(*points(), RESULTS / "latency" / "wer_delay.png")

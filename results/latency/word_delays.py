@@ -2,20 +2,23 @@
 
 import itertools
 import time
+from collections.abc import Sequence
 
 import jiwer
 import numpy as np
 import torch
+from speech_attention.ctc import Word
 from speech_attention.front_end import SAMPLE_RATE
 
+from recipes.LibriSpeech.inference.loading import Trained
 from recipes.LibriSpeech.inference.sessions import stream_rounds
 
 KINDS = ("emitted", "closed")
-"""What a delay runs to: the last letter of a word is out; it is known that this was the last one. See `Word`."""
+"""The two ends of a delay: the last letter of a word came out; it is known that no letter follows. See `Word`."""
 
 
 @torch.inference_mode()
-def listen(system, signals, packet):
+def listen(system: Trained, signals: list[torch.Tensor], packet: int | None) -> tuple[list[list[Word]], list[float], list[int]]:
     """Recognise utterances as streams of one batch, which all begin at once and come in packets.
 
     Arguments
@@ -31,9 +34,9 @@ def listen(system, signals, packet):
     words : list of list of Word
         Of each utterance.
     seconds : list of float
-        Time to compute after each packet of the batch: CPU time, so that other work on the machine does not count.
+        CPU time to compute after each packet of the batch; other work on the machine does not count.
     frames : list of int
-        Frames that then came out.
+        How many frames came out after each packet.
     """
     words, seconds, frames = [[] for _ in signals], [], []
     if packet is None:
@@ -55,14 +58,14 @@ def listen(system, signals, packet):
     return words, seconds, frames
 
 
-def delays(reference, ends, words):
-    """How late each correctly recognised word of an utterance is; what is recognised as another word does not count.
+def delays(reference: list[str], ends: list[int], words: list[Word]) -> list[tuple[float, float]]:
+    """How late each correctly recognised word of an utterance is; a word that is recognised as another one does not count.
 
     Arguments
     ---------
     reference : list of str
     ends : list of int
-        Where each of its words ends, samples.
+        The sample at which each word of the reference ends.
     words : list of Word
         What was recognised.
 
@@ -88,7 +91,7 @@ def delays(reference, ends, words):
     return [tuple(1000 * (getattr(word, kind) - end) / SAMPLE_RATE for kind in KINDS) for end, word in pairs]
 
 
-def distribution(values):
+def distribution(values: Sequence[float]) -> dict:
     """Median, 90th and 99th percentile, mean and count; all but the count are None where there are no values.
 
     Example
@@ -101,8 +104,8 @@ def distribution(values):
     return {**dict(zip(("median", "p90", "p99", "mean"), numbers)), "count": len(values)}
 
 
-def speed(system, signals, packets):
-    """The time to compute on one core, one stream at a time, the packet sizes in turn on each utterance.
+def speed(system: Trained, signals: list[torch.Tensor], packets: list[int | None]) -> list[dict]:
+    """The time to compute on one core, one stream at a time; each utterance is heard in packets of each length in turn.
 
     Arguments
     ---------
