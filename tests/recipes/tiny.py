@@ -62,3 +62,12 @@ def fails(capsys, root, folder, **changes):
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
     return lines[0]
+
+
+def curves(run, stage):
+    """From the name of each curve in TensorBoard to its steps and values, over all starts; a later point replaces an earlier."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run / "tensorboard" / stage)).Reload()
+    names = events.Tags()["scalars"]
+    return {name: sorted({event.step: event.value for event in events.Scalars(name)}.items()) for name in names}

@@ -7,7 +7,7 @@ import sys
 import pytest
 import speechbrain as sb
 from speechbrain.utils.checkpoints import Checkpointer
-from tiny import arguments, fails
+from tiny import arguments, curves, fails
 
 import train
 from recipes.LibriSpeech.training import brain, finetune, pretrain
@@ -19,13 +19,6 @@ STAGES = "pretrain", "finetune"
 
 def records(run, stage):
     return [json.loads(line) for line in (run / stage / "log.jsonl").read_text().splitlines()]
-
-
-def curves(run, stage):
-    """From the name of each curve in TensorBoard to its steps and values, over all files."""
-    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    events = event_accumulator.EventAccumulator(str(run / "tensorboard" / stage)).Reload()
-    return {name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
 
 
 def same(run):
@@ -81,13 +74,11 @@ def test_an_interrupted_run_goes_on_in_the_same_logs(tree, tmp_path, monkeypatch
     monkeypatch.undo()
     before = records(tmp_path / "run", "finetune")
     assert train.main(arguments(root, tmp_path / "run", **options)) == 0
-    drawn = curves(tmp_path / "run", "pretrain")
-    assert [step for step, _ in drawn["lr"]] == [1, 1, 1, 2]  # a point that is drawn again lies on the first one
     for stage in STAGES:
         lines = [line for line in (tmp_path / "run" / "train_log.txt").read_text().splitlines() if f"stage: {stage}" in line]
         assert [line.split(",")[1] for line in lines] == [" epoch: 1", " epoch: 2"]
         assert [record["epoch"] for record in records(tmp_path / "run", stage)] == [1, 2]
-    assert [step for step, _ in curves(tmp_path / "run", "finetune")["lr"]] == [1, 2]
+        assert [step for step, _ in curves(tmp_path / "run", stage)["lr"]] == [1, 2]
     assert records(tmp_path / "run", "finetune")[0] == before[0]
     assert records(tmp_path / "run", "finetune")[1]["seconds"] > before[0]["seconds"]
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import ROOT, SPLITS, arguments
+from tiny import ROOT, SPLITS, arguments, curves
 
 import train
 from recipes.LibriSpeech import experiment
@@ -114,11 +114,8 @@ def test_summary_has_what_paired_tests_need(tree, tmp_path):
 @pytest.mark.slow
 def test_killed_in_each_stage_ends_with_the_same_weights(tree, tmp_path):
     root = tree({**SPLITS, "train-a": 40})
-    command = [
-        sys.executable,
-        "train.py",
-        *arguments(root, tmp_path / "killed", matrix_opt_class=MUON),
-    ]  # two optimisers to go on with
+    options = {"matrix_opt_class": MUON}  # two optimisers to go on with
+    command = [sys.executable, "train.py", *arguments(root, tmp_path / "killed", tensorboard="True", **options)]
     waits = [("manifests/*.json", 1), ("pretrain/checkpoints/CKPT*", 1), ("pretrain/checkpoints/CKPT*", 2),
              ("finetune/checkpoints/CKPT*", 1), ("finetune/checkpoints/CKPT*", 2), ("utterances-*.tsv", 1)]  # fmt: skip
     interrupted = 0
@@ -133,13 +130,15 @@ def test_killed_in_each_stage_ends_with_the_same_weights(tree, tmp_path):
     assert interrupted == len(waits)  # none of them had already come to its end
     assert not (tmp_path / "killed" / "summary.json").exists()  # the last one was in the test
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    command = [sys.executable, "train.py", *arguments(root, tmp_path / "whole", matrix_opt_class=MUON)]
+    command = [sys.executable, "train.py", *arguments(root, tmp_path / "whole", **options)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     for a, b in zip(weights(tmp_path / "whole"), weights(tmp_path / "killed")):
         assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
     encoder, model = weights(tmp_path / "whole")
     assert all(not torch.equal(encoder[name], model[name]) for name in encoder if name.endswith("weight"))  # it did train
     assert not list((tmp_path / "killed").rglob("partial*"))
+    for stage in ("pretrain", "finetune"):
+        assert [epoch for epoch, _ in curves(tmp_path / "killed", stage)["loss/valid"]] == [1, 2]
 
 
 def test_muon_moves_the_matrices_of_the_encoder_and_nothing_else(tree, tmp_path):
