@@ -85,8 +85,6 @@ class StageLogs:
             before = {"train": dict.fromkeys(train, epoch - 1), "valid": dict.fromkeys(valid, epoch - 1)}
             self.curves.global_step = {"meta": epoch - 1, "test": {}, **before}  # else it counts from 0 after a restart
             self.curves.log_stats(shown, **stats)
-            if self.curves.writer is not None:  # in the main process
-                self.curves.writer.flush()  # a kill loses nothing
         words = _words({"lr": meta["lr"], **_prefixed("train", train), **_prefixed("valid", valid)})
         self._print(f"epoch {epoch}/{self.epochs}", words, seconds_left)
 
