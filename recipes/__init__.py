@@ -5,4 +5,5 @@ import warnings
 
 warnings.filterwarnings("ignore", category=FutureWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module="speechbrain")
-logging.getLogger("speechbrain.utils.train_logger").setLevel(logging.ERROR)  # it misses torchvision, to save figures with
+# It misses torchvision, to save figures with. A filter, as SpeechBrain sets the level itself when the module is imported.
+logging.getLogger("speechbrain.utils.train_logger").addFilter(lambda record: "torchvision" not in record.getMessage())
