@@ -5,7 +5,7 @@ from pathlib import Path
 
 from results.common import markdown
 from results.common.markdown import lookahead
-from results.experiments import DELAYS
+from results.experiments import DELAYS, FIRST_COMMAND
 
 FOLDER = Path(__file__).parent
 
@@ -72,7 +72,7 @@ def soaks(folder: Path = FOLDER / "soaks") -> str:
                 "what failed": "; ".join(run["failures"]) or "nothing",
             }
         )
-    return markdown.with_missing(rows, folder, (), "state")
+    return markdown.with_missing(rows, folder, (FIRST_COMMAND,), "state")
 
 
 def headline(path: Path = FOLDER / "depth.json") -> str:
