@@ -15,12 +15,12 @@ import sys
 from collections.abc import Sequence
 
 import speechbrain as sb
-import torch
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
 
 from recipes import files, text_table
 from recipes.command_line import UserError, exit_code
 from recipes.LibriSpeech import experiment, options, run_folder, summary
+from recipes.LibriSpeech.checks import check_device
 from recipes.LibriSpeech.data.dataset import load_sets
 from recipes.LibriSpeech.decoding import beam_search
 from recipes.LibriSpeech.decoding.wer import write_utterances
@@ -43,7 +43,7 @@ def run(arguments: Sequence[str]) -> None:
     text = experiment.resolve(path, overrides, {name: run_opts[name] for name in run_opts.overridden_args})
     hparams, config = experiment.build(text, path)
     stage, hparams["command"] = hparams["stage"], run_folder.command(arguments)
-    if stage == "show":
+    if stage == "show":  # as the folder of a run has it
         return print(text.replace("\nstage: show", "\nstage: all ", 1), end="")
     sets, manifests = prepare(hparams, config, text, run_opts)
     if stage in ("all", "pretrain") and hparams["pretrain"]["epochs"] and not (hparams["pretrained"] or hparams["weights"]):
@@ -71,16 +71,6 @@ def prepare(hparams: dict, config: dict, text: str, run_opts: sb.RunOptions) -> 
     run_folder.save(hparams["output_folder"], text, config["data"], hparams["command"])
     logs.write_environment(hparams["output_folder"])
     return sets, manifests
-
-
-def check_device(device: str, hparams: dict) -> None:
-    """Refuse a device that is not there before anything is done."""
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"no device {device}: {str(error).splitlines()[0]}") from error
-    if str(device).startswith("cpu") and "fp16" in (hparams["precision"], hparams["eval_precision"]):
-        raise UserError("fp16 needs a GPU: use --precision bf16 or fp32")
 
 
 def pretrain(hparams: dict, config: dict, run_opts: sb.RunOptions, sets: dict) -> None:

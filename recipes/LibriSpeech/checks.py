@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from recipes.command_line import UserError
 from recipes.LibriSpeech.yaml_text import plain, tag_of
 
@@ -71,6 +73,16 @@ def check_values(hparams: dict) -> None:
     start = hparams["pretrained"] or hparams["weights"]
     if hparams["stage"] == "pretrain" and (start or not hparams["pretrain"]["epochs"]):
         raise UserError("--stage pretrain has nothing to do: pretrained or weights are given, or pretrain.epochs is 0")
+
+
+def check_device(device: str, hparams: dict) -> None:
+    """Refuse a device that is not there, or not for this precision, before anything is done."""
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"no device {device}: {str(error).splitlines()[0]}") from error
+    if str(device).startswith("cpu") and "fp16" in (hparams["precision"], hparams["eval_precision"]):
+        raise UserError("fp16 needs a GPU: use --precision bf16 or fp32")
 
 
 def choose_splits(merged: dict) -> None:

@@ -14,7 +14,7 @@ from recipes.LibriSpeech import yaml_text
 from recipes.LibriSpeech.checks import HPARAMS, SCALES
 from recipes.LibriSpeech.experiment import attention_files, comments_of
 
-RUN_OPTIONS = "device", "distributed_backend", "debug", "debug_batches", "debug_epochs", "noprogressbar", "compile", "log_config"
+RUN_OPTIONS = "device", "distributed_backend", "debug", "debug_batches", "debug_epochs", "noprogressbar", "compile"
 """Options of SpeechBrain itself that this recipe supports and that are no keys of the YAML."""
 USAGE = """\
 usage: python train.py hparams/ATTENTION.yaml [--key value ...]
