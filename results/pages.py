@@ -15,13 +15,13 @@ from tqdm import tqdm
 
 from recipes.command_line import Parser, UserError, exit_code
 from recipes.files import write_text
+from results import ROOT
 from results.attention import page as attention
 from results.common.markdown import paragraph
 from results.comparison import page as comparison
 from results.latency import page as latency
 from results.speed import page as speed
 
-ROOT = Path(__file__).parents[1]
 SUBJECTS = {"comparison": comparison, "speed": speed, "latency": latency, "attention": attention}
 """By folder of results/, the module that says what its page shows."""
 
@@ -70,7 +70,7 @@ def fill_pages(root: Path = ROOT) -> None:
 
 
 def draw_figures(root: Path = ROOT) -> None:
-    """Draw each figure anew that a file is enough for (those of results/attention/ show utterances, too)."""
+    """Draw each figure anew that a file is enough for."""
     for name, page in SUBJECTS.items():
         page.draw(root / "results" / name)
 

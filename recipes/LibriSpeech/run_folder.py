@@ -14,7 +14,7 @@ from recipes import files
 from recipes.command_line import UserError
 from recipes.LibriSpeech import yaml_text
 from recipes.LibriSpeech.experiment import INCIDENTAL, identity
-from recipes.LibriSpeech.summary import config_hash
+from recipes.LibriSpeech.summary import Summary, config_hash
 from recipes.LibriSpeech.training import optimization
 
 CONFIG = "hyperparams.yaml"
@@ -136,7 +136,7 @@ def origin(start: str | None) -> dict | None:
     return {
         "name": Path(start).name,
         "config_hash": config and config_hash(identity(config)),
-        "command": json.loads(summary.read_text()).get("command") if summary.is_file() else None,
+        "command": Summary.read(summary).command if summary.is_file() else None,
     }
 
 

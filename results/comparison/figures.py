@@ -10,12 +10,12 @@ from textwrap import fill
 import numpy as np
 from matplotlib.figure import Figure
 
+from results import ROOT
 from results.common.figures import GREY, INK, PALE, PAPER, WIDTH, colour, for_text, plain, save
 from results.common.markdown import lookahead
 from results.comparison import measured
 from results.comparison.tables import REFERENCES, TRAINED
 
-RESULTS = Path(__file__).parents[1]
 COLUMNS = 4  # of the learning curves
 FEW = 3  # rows of a scale, below which nothing is drawn
 
@@ -137,7 +137,7 @@ def curve(axes, row, lines, every):
     axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def write(folder=RESULTS):
+def write(folder: Path = ROOT / "results") -> None:
     """Draw both figures into a folder, from its `measured`; of fewer rows than make a comparison there is none."""
     found = measured.read(folder / "measured").items()
     found = {scale: of_scale for scale, of_scale in found if sum(bool(row.runs) for row in of_scale) >= FEW}

@@ -20,13 +20,13 @@ from tqdm import tqdm
 
 from recipes.command_line import Parser, exit_code
 from recipes.LibriSpeech import experiment
+from results import ROOT
 from results.common import timing
 from results.common.timing import milliseconds, peak_bytes
 from results.experiments import LENGTHS
 from results.speed import figure, report
 from results.speed.variants import build, names
 
-ROOT = Path(__file__).parents[2]
 OUTPUT = Path(__file__).with_name("speed.json")
 SCALE = "medium"
 SECONDS = 25  # that the rounds of a length take, about, if `--repeats` is not given,

@@ -36,7 +36,6 @@ from results.common.timing import milliseconds, peak_bytes
 from results.experiments import AT_PAPER_SIZE
 from results.speed import paper_size_report
 
-ROOT = Path(__file__).parents[2]
 OUTPUT = Path(__file__).with_name("paper_size.json")
 GROUPS = "finetune", "pretrain", "stream"
 UTTERANCE = 12  # seconds, about the mean of LibriSpeech; a batch is as many as it takes

@@ -20,7 +20,7 @@ from results.comparison import planned
 from results.experiments import Experiment, at_scale
 
 ROOT = Path(__file__).parents[3]
-STEPS, EVERY = 12, 3  # of the stand-in
+STEPS, EVERY, EPOCHS = 12, 3, 4  # of the stand-in
 EXPERIMENTS = [
     Experiment("aa", "aa", "AA", None, seeds=2),
     Experiment("tuned", "llsa", "LLSA", 160, {"weights": "sa-1920", "any_attention": True}),  # before what it needs
@@ -112,6 +112,9 @@ def test_all_are_run_once(here, capsys):
     assert main(here) == 0
     assert sorted(measured(here)) == RUNS and not list(here.glob("results/runs/*/overlap"))
     assert all(done == list(range(STEPS)) for done in steps(here).values())
+    assert {run.part_done() for run in planned.plan("cpu")} == {
+        EPOCHS / (EPOCHS + 1)
+    }  # the test is not counted before its summary
     assert "done: 4 of 4 runs" in capsys.readouterr().out
     before = measured(here)
     assert main(here) == 0 and measured(here) == before and all(len(done) == STEPS for done in steps(here).values())

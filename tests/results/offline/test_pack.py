@@ -179,7 +179,7 @@ def hand_back(code, out, weights=False):
 def test_what_comes_home(tmp_path):
     code = tmp_path / "code"
     for name in ("finished", "going"):
-        for file in ("config.json", "a.lock", "manifests/a.csv", "pretrain/encoder.ckpt", "pretrain/checkpoints/a/a.ckpt"):
+        for file in ("hyperparams.yaml", "a.lock", "manifests/a.csv", "pretrain/encoder.ckpt", "pretrain/checkpoints/a/a.ckpt"):
             (code / "results/runs" / name / file).parent.mkdir(parents=True, exist_ok=True)
             (code / "results/runs" / name / file).touch()
         (code / "results/runs" / name / "finetune/checkpoints/b").mkdir(parents=True)
@@ -188,21 +188,21 @@ def test_what_comes_home(tmp_path):
     (code / "results/measured").mkdir()
     for name in ("old", "finished"):
         (code / "results/measured" / f"{name}.json").write_text('{"environment": {"git": null}}')
-    always = {"measured/finished.json", "runs/finished/config.json", "runs/going/config.json", "runs/going/pretrain/encoder.ckpt"}
-    always |= {"runs/going/finetune/checkpoints/b/CKPT.yaml"}
+    always = {"measured/finished.json", *(f"runs/{name}/hyperparams.yaml" for name in ("finished", "going"))}
+    always |= {f"runs/going/{name}" for name in ("pretrain/encoder.ckpt", "finetune/checkpoints/b/CKPT.yaml")}
     weights = {"summary.json", "pretrain/encoder.ckpt", "finetune/checkpoints/b/CKPT.yaml"}
     assert hand_back(code, tmp_path / "out") == always
     assert hand_back(code, tmp_path / "out", weights=True) == always | {f"runs/finished/{name}" for name in weights}
     assert len(packed_run.restore(tmp_path / "out", tmp_path / "there")) == 8
     result = json.loads((tmp_path / "there/results/measured/finished.json").read_text())
     assert result["environment"]["git"] == {"commit": "abc", "dirty": False}
-    (tmp_path / "there/results/runs/going/config.json").write_text("mine")
+    (tmp_path / "there/results/runs/going/hyperparams.yaml").write_text("mine")
     assert not packed_run.restore(tmp_path / "out", tmp_path / "there", replace=False)
-    assert (tmp_path / "there/results/runs/going/config.json").read_text() == "mine"
+    assert (tmp_path / "there/results/runs/going/hyperparams.yaml").read_text() == "mine"
     with open(tmp_path / "there/results/runs/going/reproduce.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert not packed_run.restore(tmp_path / "out", tmp_path / "there")
-    assert "results/runs/going/config.json" in packed_run.restore(tmp_path / "out", tmp_path / "there")
+    assert "results/runs/going/hyperparams.yaml" in packed_run.restore(tmp_path / "out", tmp_path / "there")
 
 
 def spoil(path):
