@@ -5,11 +5,12 @@ import math
 import re
 
 import pytest
+from ruamel.yaml import YAML
 
 from recipes.LibriSpeech import experiment
 from recipes.LibriSpeech.decoding import bootstrap
 from results.comparison import figures, measured, page, tables
-from results.experiments import OTHER_RUNS, at_scale
+from results.experiments import FIRST_PAGE, OTHER_RUNS, at_scale
 
 
 def test_verdicts():
@@ -120,6 +121,26 @@ def test_what_does_not_belong_together_is_refused(folder):
     write(folder, "causal", 1, [1, 1, 1, 1], latency={"attention_ms": 160})
     with pytest.raises(ValueError, match="looks ahead by another time"):
         measured.read(folder)
+
+
+def test_the_first_page_has_few_rows_and_published_numbers_apart(folder):
+    assert page.results(folder) == page.headline(folder) == page.NOTHING
+    write(folder, "llsa-c3", 1, [2, 2, 2, 2])
+    write(folder, "sa-as-llsa", 1, [9, 9, 9, 9])
+    lines = [line.strip("| ").split(" | ") for line in page.results(folder).splitlines() if line.startswith("|")]
+    assert len(lines) - 2 == len(FIRST_PAGE) <= 8 and all(len(line) <= 5 for line in lines)
+    assert ["LLSA, chunk 3", "0.16 s", "20.0 [19.0, 21.0]", "20.0 (0 of 4)", "5.84 (0.16 s)"] in lines
+    papers = YAML(typ="safe").load(page.PUBLISHED.read_text())
+    assert {paper["row"] for paper in papers if "row" in paper} <= set(FIRST_PAGE)
+
+
+def test_the_headline_says_when_it_is_too_early(folder):
+    write(folder, "aa", 1, [5, 5, 6, 6])
+    assert "the lowest WER on test-clean is that of AA, 55.0 %, and above 50 % it is too early" in page.headline(folder)
+    write(folder, "llsa-c3", 1, [2, 2, 2, 2])
+    words = page.headline(folder)
+    assert words.startswith(f"2 of {len(at_scale('cpu'))} experiments of scale `cpu`") and words.endswith("LLSA, chunk 3, 20.0 %")
+    assert page.state(folder).replace("\n", " ") == f"{words}."
 
 
 def test_the_other_table_has_the_other_runs(folder):
