@@ -7,30 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from cases import ATTENTIONS, build_encoder, every_block, every_case
-from faulty import (
-    Detached,
-    Forgetful,
-    Further,
-    Growing,
-    HalfWhole,
-    Hoarding,
-    InPlace,
-    Late,
-    Later,
-    Nearer,
-    NormalisedByTheBatch,
-    OtherStep,
-    Overflowing,
-    Padded,
-    Peeking,
-    Remembering,
-    Renaming,
-    Shifted,
-    Sideways,
-    StreamingAA,
-    UndefinedGradient,
-    Unfinished,
-)
+from faulty import FAULTS
 from hyperpyyaml import load_hyperpyyaml
 from speech_attention.attention import AA, LLSA
 from speech_attention.attention.reference import reference_encoder
@@ -56,32 +33,6 @@ def test_the_attention_of_each_experiment_keeps_the_contract(path):
 @every_case
 def test_every_case_keeps_the_contract(case, block):
     verify_stack(partial(build_encoder, case, block), reference_encoder)
-
-
-FAULTS = {
-    Further: r"1 x TransformerBlock: output frame 2 reads 3 frames ahead; it declares 2 frames ahead",
-    Nearer: r"1 x TransformerBlock: output frame 2 reads 1 frames ahead; it declares 2 frames ahead",
-    Later: r"output frame 40 reads 5 frames ahead; it declares 2 frames ahead",
-    HalfWhole: r"output frame 2 reads 2 frames ahead; it declares the whole utterance",
-    Peeking: r"streaming differs from `forward` \(torch.float64, 7 frames .*\): by \S+ at \[\d, \d+, \d+\]",
-    Padded: r"the output of an utterance of \d+ frames, with nan in the padding of its batch, is not what it is alone: by",
-    NormalisedByTheBatch: r"the output of an utterance of 20 frames, with nan in the padding of its batch, is not what",
-    UndefinedGradient: r"with nan in the padding, the gradient of blocks\.0\.attention\.scale is not that of .*: by inf",
-    OtherStep: r"streaming differs from `forward` .*: by \d\.\de-0[567] at .*, where at most 1e-10 is allowed",
-    Forgetful: r"streaming differs from `forward`",
-    Late: r"streaming differs from `forward` .*: its shape is \(2, 0, 16\), not \(2, 1, 16\)",
-    Growing: r"the state blocks\.0\.attention\.kept does not keep its shape: \(2, 1, 2, 8\) before .*, \(2, 11, 2, 8\) after 10",
-    Renaming: r"the state blocks\.0\.attention\.last does not keep its shape: None before .*, \(2, 1, 2, 8\) after 10 frames",
-    Hoarding: r"the state grows: \d+ bytes after 50 frames, \d+ bytes after 500",
-    Sideways: r"the state blocks\.0\.attention\.kept of 2 streams has the shape \(1, 2, 2, 8\), not the streams at axis 0",
-    InPlace: r"`step` changes the state that it is given: \['blocks\.0\.attention\.kept', .*\]",
-    Remembering: r"streaming differs from `forward`",
-    StreamingAA: r"a look-ahead of inf frames is declared: `initial_state` must raise ValueError, not return a state",
-    Unfinished: r"a look-ahead of 6 frames is declared: `initial_state` must return a state, not raise NotImplementedError",
-    Overflowing: r"the output is not finite under autocast to bfloat16",
-    Shifted: r"the output differs from the plain loop's \(1 frames\): by",
-    Detached: r"the gradient of the input differs from the plain loop's \(\d frames\): by",
-}
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
