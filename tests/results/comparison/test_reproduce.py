@@ -131,6 +131,7 @@ def test_first_seeds_come_first():
     assert [run.name for run in planned.plan("cpu", only=["aa"], seeds=2)] == [f"aa-cpu-librispeech-seed{n}" for n in (1, 2)]
 
 
+@pytest.mark.slow
 def test_killed_at_any_time(here):
     chance, kills, finished = random.Random(0), 0, {}
     while True:
@@ -163,6 +164,7 @@ def test_a_killed_start_takes_its_trainer_with_it(here, monkeypatch):
     assert soon(lambda: not trainers(here))
 
 
+@pytest.mark.slow
 def test_two_starts_at_once(here):
     processes = [start(here) for _ in range(2)]
     for process in processes:
@@ -270,6 +272,7 @@ def test_bad_input(here, monkeypatch, capsys, options, says):
     assert len(errors) == 1 and errors[0].startswith("error: ") and says in errors[0]
 
 
+@pytest.mark.slow
 def test_a_real_training(here, monkeypatch):
     """The whole way, with train.py itself, of a very small model on noise."""
     (here / "train.py").unlink()

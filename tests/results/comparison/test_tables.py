@@ -159,6 +159,7 @@ def test_another_run_whose_file_is_gone_is_missing(folder, name):
     assert f"../measured/{name}.json" in gone and "| missing |" in missing and missing.endswith(f"| {name} |")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", ["cpu", "small"])
 def test_experiments_look_ahead_by_what_they_say(scale):
     narrow = {"dim": 16, "ffn_dim": 16}
@@ -169,6 +170,7 @@ def test_experiments_look_ahead_by_what_they_say(scale):
         assert ahead == (math.inf if one.lookahead_ms is None else one.lookahead_ms), one.name
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_once(folder):
     def drawn():
         paths = (folder.parent / "comparison").glob("*.png")

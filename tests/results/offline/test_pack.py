@@ -122,6 +122,7 @@ def test_what_is_encoded_or_unpacked_is_kept(tree, checkout, tmp_path):
     assert [path.stat().st_mtime_ns for path in flac][2:] == before[2:] and flac[1].exists()
 
 
+@pytest.mark.slow
 def test_there_and_back(tree, checkout, tmp_path, monkeypatch):
     """A machine gets the parts in two calls and is stopped in the run; another goes on; the result is taken home."""
     folder, away = tmp_path / "pack", tmp_path / "away"
@@ -242,6 +243,7 @@ def test_a_damaged_hand_back_is_refused(tmp_path, capsys, monkeypatch):
     assert len(errors) == 3 and all("copy them again" in line for line in errors) and not (tmp_path / "root").exists()
 
 
+@pytest.mark.slow
 def test_wheels_are_those_that_the_other_machine_lacks():
     packages = pack.needed(["torch", "torchaudio"], ["figures"])
     assert {"speechbrain", "hyperpyyaml", "jiwer", "rapidfuzz", "matplotlib", "pillow"} <= packages.keys()
