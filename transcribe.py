@@ -201,15 +201,19 @@ class Offline:
         self.samples: list[torch.Tensor] = []
 
     def open(self) -> "Offline":
+        """A new stream."""
         return Offline(self.system)
 
     def feed(self, samples: torch.Tensor) -> None:
+        """The next samples (n,) of this stream."""
         self.samples.append(samples)
 
     def close(self) -> None:
+        """No more will come."""
         self.ended = True
 
     def run(self, streams: "Sequence[Offline]") -> list[Output]:
+        """All of the text of each stream that has ended, nothing yet of the others."""
         return [self.system.offline(torch.cat(stream.samples)) if stream.ended else Output() for stream in streams]
 
 

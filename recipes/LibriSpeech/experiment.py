@@ -45,7 +45,24 @@ def identity(config: dict) -> dict:
 
 
 def load(path: str | Path, overrides: str = "", run_options: dict | None = None) -> tuple[dict, dict]:
-    """Read an experiment and make its objects: `resolve`, then `build`."""
+    """Read an experiment and make its objects.
+
+    Arguments
+    ---------
+    path, overrides, run_options
+        See `resolve`.
+
+    Returns
+    -------
+    hparams, config : dict
+        See `build`.
+
+    Example
+    -------
+    >>> hparams, config = load(HPARAMS / "llsa.yaml", "attention: {lookahead: 2}")
+    >>> hparams["model"].encoder.lookahead, config["attention"]["lookahead"]
+    (2, 2)
+    """
     return build(resolve(path, overrides, run_options), path)
 
 
@@ -128,6 +145,11 @@ def build(text: str, path: str | Path = "hyperparams.yaml") -> tuple[dict, dict]
         With all objects made.
     config : dict
         The values, plain; objects are mappings with their class under `class`.
+
+    Raises
+    ------
+    UserError
+        If an object refuses its entries, or a value is out of range.
     """
     config = yaml_text.plain(yaml_text.parse(text))
     try:

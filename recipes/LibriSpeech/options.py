@@ -24,6 +24,8 @@ replaced by --block "!name:CLASS {entry: value}". In brackets: the value without
 """
 NAMES, WIDTH = 28, 128
 """Columns of the names, and of all."""
+PLACEHOLDER = yaml_text.parse("!PLACEHOLDER")
+"""What stands in a YAML where another file has the value."""
 
 
 def parse(arguments: list[str]) -> tuple[str, sb.RunOptions, str]:
@@ -66,12 +68,10 @@ def help_text() -> str:
         lines += _option((key,), comments, values)
     lines += ["", "The attentions, and the entries of --attention:"]
     for name in attention_files():
-        text = Path(HPARAMS, Path(name).name).read_text()
-        own = yaml_text.parse(text)
-        lines += textwrap.wrap(
-            f"{name}: {text.splitlines()[0].removeprefix('# ')}", WIDTH, initial_indent="  ", subsequent_indent="    "
-        )
-        lines += _entries(("attention",), comments_of(shared, text), {None: own})
+        text = (HPARAMS / Path(name).name).read_text()
+        title = text.splitlines()[0].removeprefix("# ")
+        lines += textwrap.wrap(f"{name}: {title}", WIDTH, initial_indent="  ", subsequent_indent="    ")
+        lines += _entries(("attention",), comments_of(shared, text), {None: yaml_text.parse(text)})
     lines += ["", "SpeechBrain's own options that this recipe supports:"]
     for option in RUN_OPTIONS:
         lines += _line(f"  --{option}", HELP_TEXTS[option])
@@ -86,6 +86,7 @@ def _option(path: tuple[str, ...], comments: dict, values: dict) -> list[str]:
 
 
 def _entries(path: tuple[str, ...], comments: dict, values: dict) -> list[str]:
+    """The lines of those entries of a block that have a comment."""
     block = _at(values[None], path)
     keys = block if isinstance(block, dict) else {}
     return [line for key in keys if (*path, key) in comments for line in _option((*path, key), comments, values)]
@@ -106,11 +107,10 @@ def _at(node: Any, path: tuple[str, ...]) -> Any:
     return node
 
 
-PLACEHOLDER = yaml_text.parse("!PLACEHOLDER")
-
-
 def _default(values: dict) -> str:
     """The value of a key in words: `[0.0; base 0.1]`; empty if it is not a value of its own."""
+    if isinstance(values[None], dict) and not yaml_text.tag_of(values[None]):  # a block: its entries have theirs
+        return ""
     said = {scale: _short(value) for scale, value in values.items() if yaml_text.tag_of(value) != "!PLACEHOLDER"}
     shared = said.pop(None, None)
     scales: dict[str, list[str]] = {}
@@ -119,8 +119,6 @@ def _default(values: dict) -> str:
             scales.setdefault(value, []).append(scale)
     words = [] if shared is None else [shared]
     words += [f"{', '.join(names)} {value}" for value, names in scales.items()]
-    if isinstance(values[None], dict) and not yaml_text.tag_of(values[None]):  # a block: its entries have theirs
-        return ""
     return f"[{'; '.join(words)}]" if words else ""
 
 
