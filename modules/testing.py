@@ -34,7 +34,7 @@ def verify(
     dim: int = 16,
     blocks: Sequence[BlockFactory] = (TransformerBlock, partial(ConformerBlock, kernel_size=5)),
 ) -> None:
-    """Check that an attention keeps the contract in every type of block, with parameters drawn at random.
+    """Check that an attention keeps the contract in each type of block, with parameters drawn at random.
 
     * The look-ahead that it declares is the one that a gradient measures, at depths of 1, 2 and 4 blocks.
     * Padding is invisible, whatever stands in it, NaN included: outputs and gradients are those of each utterance alone.
