@@ -29,7 +29,7 @@ def is_slow(item):
         return False
     parts = item.callspec.id.split("-")
     block = next((name for name in FAST if name in parts), "Conformer")
-    return values["case"].name not in FAST[block] or "waveform" in parts
+    return values["case"].name not in FAST[block] or "waveform" in parts or "torch.float32" in parts
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects by markers

@@ -39,6 +39,7 @@ def weights_of(folder):
     return path
 
 
+@pytest.mark.slow
 def test_plain_hyperpyyaml_makes_the_model_outside_the_project(run, tmp_path):
     """In another folder, with nothing of the project but the package of modules/."""
     (tmp_path / "packages").mkdir()
@@ -61,6 +62,7 @@ def make_old(folder):
     return config
 
 
+@pytest.mark.slow
 def test_older_runs_have_their_values_as_json(run, tree, tmp_path, capsys):
     model, config = loading.load(run).model, run_folder.read_config(run)
     assert make_old(run) == config == loading.load(run).config

@@ -51,6 +51,7 @@ def test_pages_are_filled_and_left_alone_where_nothing_changed(tmp_path):
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn(tmp_path):
     root = copy(tmp_path)
     figures = {path.relative_to(root) for name in pages.SUBJECTS for path in (root / "results" / name).glob("*.png")}

@@ -37,6 +37,7 @@ def test_the_tests_of_the_page_pass():
     names["test_fading_is_the_loop"]()
 
 
+@pytest.mark.slow
 def test_they_fail_where_they_must(fading, monkeypatch):
     names = {}
     exec(TEST + LOOP, names)

@@ -60,6 +60,7 @@ def simulated(generator, gain):
     return generator.binomial(words, hard + voice - gain), generator.binomial(words, hard), words, speakers
 
 
+@pytest.mark.slow
 def test_speakers_keep_the_level_that_utterances_do_not():
     generator, found = np.random.default_rng(2), {"speakers": [], "utterances": [], "better": []}
     for _ in range(200):

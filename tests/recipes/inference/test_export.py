@@ -33,8 +33,6 @@ CASES = {
     "SummaryMixing": ("summary_mixing", {"attention": "{chunk: 4}"}),
     "SA-first-shared": ("sa", {"num_layers": 3, "owners": "[0, 1]", "lookaheads": "[2, 1, 1]"}),
 }
-FAST = "MAA-waveform"
-"""The one that a fast run of the tests exports."""
 TOLERANCE = 1e-4  # of a log-probability, on the maximum
 
 
@@ -72,7 +70,7 @@ class Exported:
     printed: str
 
 
-@pytest.fixture(scope="module", params=[name if name == FAST else pytest.param(name, marks=pytest.mark.slow) for name in CASES])
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.slow) for name in CASES])
 def exported(request, tmp_path_factory):
     folder = make_experiment(tmp_path_factory.mktemp("run"), *CASES[request.param])
     path = folder / "step.onnx"

@@ -73,6 +73,7 @@ def test_two_columns(experiment, capsys):
     assert "streaming %" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_difference_is_counted_and_named(experiment, monkeypatch):
     """A last word that is lost at the flush, as elsewhere."""
     folder, command = experiment
@@ -82,6 +83,7 @@ def test_a_difference_is_counted_and_named(experiment, monkeypatch):
     assert len(summary["wer_streaming"]["test-c"]["different"]) == summary["wer"]["test-c"]["utterances"] == 4
 
 
+@pytest.mark.slow
 def test_what_is_not_a_trained_experiment(experiment, tmp_path):
     folder, _ = experiment
     (tmp_path / "empty").mkdir()

@@ -16,8 +16,9 @@ import train
 import transcribe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block, long_hops", [("transformer", (37, 1000)), ("conformer", (160, 1000))])
-@pytest.mark.parametrize("case", [pytest.param(c, marks=[pytest.mark.slow] * (c != "sa")) for c in CASES if c != "aa"])
+@pytest.mark.parametrize("case", [case for case in CASES if case != "aa"])
 def test_the_words_do_not_depend_on_the_hop(make_experiment, tmp_path, capsys, case, block, long_hops):
     folder = make_experiment(case, block)
     paths = [tmp_path / f"{seconds}.wav" for seconds in (0.05, 0.3, 1.7, 35)]
@@ -48,6 +49,7 @@ def test_files_of_every_kind(make_experiment, tmp_path, capsys, case):
         assert run(capsys, folder, *paths, *hop) == (0, lines_of(paths, texts), [])
 
 
+@pytest.mark.slow
 def test_side_by_side(make_experiment, tmp_path, capsys):
     folder = make_experiment("llsa", "conformer")
     seconds = (1.5, 0.3, 2.2, 0.05, 0.9, 3.1, 0.7)

@@ -37,6 +37,7 @@ def same(run):
     assert len(lines) == len(heads) and all(line.startswith(head) for line, head in zip(lines, heads))
 
 
+@pytest.mark.slow
 def test_the_logs_of_a_run_agree(tree, tmp_path, capsys):
     assert train.main(arguments(tree(), tmp_path / "run", tensorboard="True", finetune="{epochs: 2, lr: 0.003}")) == 0
     same(tmp_path / "run")
@@ -83,6 +84,7 @@ def test_an_interrupted_run_goes_on_in_the_same_logs(tree, tmp_path, monkeypatch
     assert records(tmp_path / "run", "finetune")[1]["seconds"] > before[0]["seconds"]
 
 
+@pytest.mark.slow
 def test_long_epochs_say_how_far_they_are(tree, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(brain, "TELL_SECONDS", 0)
     assert train.main(arguments(tree(), tmp_path / "run", stage="pretrain")) == 0
@@ -124,6 +126,7 @@ def test_without_the_package_it_says_what_to_install(tree, tmp_path, capsys, mon
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_checkpoints_fall_between_updates(tree, tmp_path, monkeypatch):
     """Gradients that still add up are not in a checkpoint."""
     save, steps = AtomicCheckpointer.save_checkpoint, []

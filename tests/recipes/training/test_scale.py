@@ -72,6 +72,7 @@ def transcribe(tree, tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_half_precision_hardly_changes_the_text(transcribe):
     expected, reference = transcribe("fp32")
     letters, outputs = transcribe("bf16", eval_precision="bf16")

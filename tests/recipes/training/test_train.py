@@ -33,12 +33,12 @@ def weights(folder):
 @pytest.mark.parametrize(
     "yaml, attention, frames",
     [
-        ("aa", "AA", None),
-        ("maa", "MAA", 2 * 4),  # two layers of 4 frames
-        ("sa", "SA", 2 * 4),
+        pytest.param("aa", "AA", None, marks=pytest.mark.slow),
+        pytest.param("maa", "MAA", 2 * 4, marks=pytest.mark.slow),  # two layers of 4 frames
+        pytest.param("sa", "SA", 2 * 4, marks=pytest.mark.slow),
         ("llsa", "LLSA", 4),
-        ("summary_mixing", "SummaryMixing", 4 - 1),  # the rest of a chunk of 4
-        ("shared_attention", "AA", None),
+        pytest.param("summary_mixing", "SummaryMixing", 4 - 1, marks=pytest.mark.slow),  # the rest of a chunk of 4
+        pytest.param("shared_attention", "AA", None, marks=pytest.mark.slow),
     ],
 )
 def test_debug_run_of_every_attention(tree, tmp_path, yaml, attention, frames):

@@ -18,6 +18,7 @@ def test_the_nine_rows_from_before_optimisers_stood_in_yaml_are_there():
     assert len(old) == 9 and {path.stem for path in old} <= {run.name for run in RUNS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
 def test_a_measured_row_has_todays_configuration(run):
     """All of it, given the data; another rate or decay counts as another recipe."""

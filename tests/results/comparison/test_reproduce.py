@@ -183,6 +183,7 @@ def test_sigterm_ends_the_trainer_too(here):
     assert process.exitcode == 130 and not trainers(here) and not measured(here)
 
 
+@pytest.mark.slow
 def test_budget(here, capsys):
     assert main(here, "--budget_minutes", "0.004") == 0
     out = capsys.readouterr().out
@@ -191,6 +192,7 @@ def test_budget(here, capsys):
     assert "done: 4 of 4 runs" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_failure_is_shown_and_the_others_go_on(here, capsys, monkeypatch):
     broken = Experiment("broken", "aa", "AA", None)
     needs = Experiment("needs", "llsa", "LLSA", 160, {"weights": "broken"})
@@ -204,6 +206,7 @@ def test_a_failure_is_shown_and_the_others_go_on(here, capsys, monkeypatch):
     assert "something" in (here / "results/runs/broken-cpu-librispeech-seed1/reproduce.log").read_text()
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_on_this_machine_are_trained_again(here):
     assert main(here, "--only", "sa-1920") == 0
     before = measured(here)
@@ -212,6 +215,7 @@ def test_weights_that_are_not_on_this_machine_are_trained_again(here):
     assert before.items() <= measured(here).items() and len(measured(here)) == 2
 
 
+@pytest.mark.slow
 def test_other_configurations_are_reported_and_kept(here, capsys):
     assert main(here, "--only", "aa") == 0
     path = here / "results" / "measured" / "aa-cpu-librispeech-seed1.json"
@@ -242,6 +246,7 @@ def test_what_is_trained_by_hand_is_taken_over_if_it_is_the_same(here):
     assert main(here, "--only", "aa", "--seeds", "1") == 0 and len(steps(here)) == 1  # train.py judges
 
 
+@pytest.mark.slow
 def test_a_language_model_that_came_later_is_tested_alone(here, capsys):
     (here / "lm.txt").write_text("A WORD\n")
     only = ("--only", "sa-1920", "--lm", str(here / "lm.txt"))

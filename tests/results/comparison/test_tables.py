@@ -97,6 +97,7 @@ def test_old_files_make_rows(folder):
     assert new["difference to the reference"] == new["a step, AA = 1"] == ""
 
 
+@pytest.mark.slow
 def test_what_does_not_belong_together_is_refused(folder):
     write(folder, "aa", 1, [1, 1, 1, 1])
     manifests = {"a": {"sha256": "another"}, "b": {"sha256": "b"}, "test-clean": {"sha256": "test-clean"}}

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from results.latency import depth
 
 FILE = depth.ROOT / "results" / "latency" / "depth.json"
@@ -17,6 +19,7 @@ def test_llsa_is_flat_and_the_others_rise():
         assert points["declared"] == points["measured"] == list(each.get(name, [160] * 16))
 
 
+@pytest.mark.slow
 def test_measuring_again_gives_what_is_committed(monkeypatch):
     committed, depths = json.loads(FILE.read_text())["lookahead_ms"], [1, 5]
     monkeypatch.setattr(depth, "DEPTHS", depths)

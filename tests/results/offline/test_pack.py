@@ -88,6 +88,7 @@ def digests(tree, save):
     return {split: manifest.sha256 for split, manifest in prepare.prepare(tree, save, prepare.splits_in(tree)).items()}
 
 
+@pytest.mark.slow
 def test_each_part_is_a_tree_and_together_they_are_the_data(tree, checkout, tmp_path):
     manifest = packed(tree, tmp_path / "pack", "--part_mib", str(PART_MIB))
     parts = sorted((tmp_path / "pack").glob("data-*.tar"))
@@ -106,6 +107,7 @@ def test_each_part_is_a_tree_and_together_they_are_the_data(tree, checkout, tmp_
         assert np.corrcoef(before, after)[0, 1] > 0.98
 
 
+@pytest.mark.slow
 def test_what_is_encoded_or_unpacked_is_kept(tree, checkout, tmp_path):
     manifest = packed(tree, tmp_path / "pack")
     opus = sorted((tmp_path / "pack-opus24").rglob("*.opus"))
@@ -163,6 +165,7 @@ def test_there_and_back(tree, checkout, tmp_path, monkeypatch):
     assert not packed_run.restore(home, checkout)
 
 
+@pytest.mark.slow
 def test_lengths_are_those_of_the_originals_whatever_the_decoder_gives(tree, checkout, tmp_path):
     samples = packed(tree, tmp_path / "pack")["samples"]
     lengths = {name: max(1, length + (-7 if length % 2 else 7)) for name, length in samples.items()}
@@ -212,6 +215,7 @@ def spoil(path):
     path.write_bytes(content)
 
 
+@pytest.mark.slow
 def test_what_is_damaged_is_refused(tree, checkout, tmp_path, capsys):
     manifest = packed(tree, tmp_path / "pack")
     for name in manifest["files"]:
