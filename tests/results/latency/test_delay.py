@@ -38,6 +38,7 @@ def write_textgrid(path, words, duration, tier="words"):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk, ahead", [(1, 0), (1, 2), (1, 5), (3, 2)])
 @pytest.mark.parametrize("packet", [160, 592, HOP, 4 * HOP, 10**6])
 def test_delay_is_look_ahead_and_the_wait_for_the_packet(chunk, ahead, packet):
