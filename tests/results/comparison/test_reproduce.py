@@ -7,12 +7,14 @@ import random
 import shutil
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from tqdm import tqdm
 
 from recipes.LibriSpeech import experiment
 from results import pages, reproduce
@@ -62,6 +64,7 @@ def start(root, *options):
 
     def target():
         os.setsid()
+        tqdm.set_lock(threading.RLock())  # tqdm's own is shared with this process, and whoever is killed may hold it
         os._exit(reproduce.main(arguments))
 
     process = multiprocessing.get_context("fork").Process(target=target)
