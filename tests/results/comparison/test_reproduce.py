@@ -8,12 +8,12 @@ import shutil
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from processes import soon, trainers
 from tqdm import tqdm
 
 from recipes.LibriSpeech import experiment
@@ -85,27 +85,6 @@ def steps(root):
     """The steps that each run has done, in order."""
     files = root.glob("results/runs/*/steps")
     return {file.parent.name: [int(line.split()[0]) for line in file.read_text().split("\n")[:-1]] for file in files}
-
-
-def trainers(root):
-    """Processes that train in `root`."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.readlink(path / "cwd") == str(root) and b"train.py" in (path / "cmdline").read_bytes():
-                found.append(path.name)
-        except OSError:
-            continue
-    return found
-
-
-def soon(condition):
-    """Wait for what must come in less than a test would take."""
-    for _ in range(1000):
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 RUNS = ["aa-cpu-librispeech-seed1", "aa-cpu-librispeech-seed2", "sa-1920-cpu-librispeech-seed1", "tuned-cpu-librispeech-seed1"]
