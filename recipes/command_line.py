@@ -19,10 +19,15 @@ class UserError(Exception):
 
 
 class Parser(argparse.ArgumentParser):
-    """The options of a command; a wrong one is a `UserError` like any other bad input. Names are not abbreviated."""
+    """The options of a command; a wrong one is a `UserError` like any other bad input. Names are not abbreviated.
 
-    def __init__(self, *arguments: Any, **options: Any):
-        super().__init__(*arguments, **{"allow_abbrev": False, **options})
+    The usage line shows the command as it is typed, for instance `python -m results.pages` or `python transcribe.py`.
+    """
+
+    def __init__(self, **options: Any):
+        module = getattr(sys.modules["__main__"], "__spec__", None)  # None in a script
+        typed = f"python -m {module.name}" if module else f"python {os.path.basename(sys.argv[0])}"
+        super().__init__(**{"prog": typed, "allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message)

@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
     """0, or 1 if something could not be made."""
 
     def command(words):
-        Parser(prog="pages", description=__doc__.split("\n")[0]).parse_args(words)
+        Parser(description=__doc__.split("\n")[0]).parse_args(words)
         return 0 if regenerate() else 1
 
     return exit_code(command, arguments)

@@ -155,7 +155,7 @@ def reproduce(options):
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options."""
-    parser = Parser(prog="reproduce.py", description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--tables", action="store_true", help="only make tables and figures anew")
     parser.add_argument("--data_folder", metavar="FOLDER", help="a LibriSpeech tree")
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="default: %(default)s")

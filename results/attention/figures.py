@@ -226,7 +226,7 @@ def draw_probe(found: dict, value: str) -> Figure:
 
 def main(arguments: Sequence[str]) -> None:
     """Draw the figures of each analysis.json again."""
-    Parser(prog="figures.py", description=__doc__.split("\n")[0]).parse_args(arguments)
+    Parser(description=__doc__.split("\n")[0]).parse_args(arguments)
     for path in sorted(Path(__file__).parent.glob("*/analysis.json")):
         print(f"{path.parent.name}: {', '.join(draw(json.loads(path.read_text()), None, path.parent))}")
 

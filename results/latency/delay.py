@@ -167,7 +167,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def command(arguments: Sequence[str]) -> int:
     """What `main` does where nothing goes wrong."""
-    parser = Parser(prog="delay.py", description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("experiment", metavar="FOLDER", help="of a trained experiment")
     parser.add_argument("--data_folder", help="a LibriSpeech tree; default: that of the experiment")
     parser.add_argument("--split", help="default: the first test split of the experiment")

@@ -98,7 +98,7 @@ def draw(results: dict, path: Path) -> None:
 
 def command(arguments: Sequence[str]) -> None:
     """Measure, write depth.json and draw depth.png."""
-    Parser(prog="depth.py", description=__doc__.split("\n")[0]).parse_args(arguments)
+    Parser(description=__doc__.split("\n")[0]).parse_args(arguments)
     path = ROOT / "results" / "latency" / "depth.json"
     files.write_json(path, measure())
     draw(json.loads(path.read_text()), path.with_suffix(".png"))

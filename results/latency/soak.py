@@ -196,7 +196,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def command(arguments: Sequence[str]) -> int:
     """What `main` does where nothing goes wrong."""
-    parser = Parser(prog="soak.py", description=__doc__.split("\n")[0])
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("experiment", metavar="FOLDER", help="of a trained experiment")
     parser.add_argument("--minutes", type=float, default=60, help="of audio; default: 60")
     parser.add_argument("--data_folder", help="a LibriSpeech tree; default: that of the experiment")

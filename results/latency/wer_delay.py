@@ -106,7 +106,7 @@ def panel(axes: Axes, split: str, runs: list[dict], latest: float) -> None:
 
 def command(arguments: Sequence[str]) -> None:
     """Draw wer_delay.png from the files."""
-    Parser(prog="wer_delay.py", description=__doc__.split("\n")[0]).parse_args(arguments)
+    Parser(description=__doc__.split("\n")[0]).parse_args(arguments)
     draw(*points(), RESULTS / "latency" / "wer_delay.png")
 
 

@@ -185,7 +185,7 @@ def pack(options):
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options."""
-    parser = Parser(prog="pack.py", description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--data_folder", metavar="FOLDER", help="a LibriSpeech tree")
     parser.add_argument("--output", type=Path, metavar="PACK", help="folder for the pack")
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="None: all")

@@ -53,9 +53,16 @@ def test_a_reader_that_has_enough():
 
 
 def test_options_are_not_abbreviated_and_wrong_ones_are_bad_input():
-    parser = Parser("command")
+    parser = Parser(prog="command")
     parser.add_argument("--number", type=int)
     assert parser.parse_args(["--number", "3"]).number == 3
     for words in (["--num", "3"], ["--number", "x"]):
         with pytest.raises(UserError):
             parser.parse_args(words)
+
+
+@pytest.mark.parametrize("command", ["-m results.pages", "transcribe.py"])
+def test_the_usage_shows_the_command_as_it_is_typed(command):
+    words = [sys.executable, *command.split(), "--help"]
+    shown = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert shown.startswith(f"usage: python {command} [-h]")

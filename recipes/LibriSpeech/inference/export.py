@@ -256,8 +256,7 @@ def step_proto(model: CTCModel, start: SpeechState) -> Any:
 
 def run(arguments: Sequence[str]) -> None:
     """Export what the options say."""
-    name = "python -m recipes.LibriSpeech.inference.export"
-    parser = Parser(name, description="One streaming step of a trained system as ONNX.")
+    parser = Parser(description="One streaming step of a trained system as ONNX.")
     parser.add_argument("folder", type=Path, help="of the experiment, e.g. results/runs/llsa-mini-embedded-seed1")
     parser.add_argument("model", type=Path, help="the file to write, e.g. llsa.onnx")
     options = parser.parse_args(arguments)

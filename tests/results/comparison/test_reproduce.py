@@ -10,9 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 from processes import soon, trainers
 from tqdm import tqdm
 
@@ -20,6 +18,7 @@ from recipes.LibriSpeech import experiment
 from results import pages, reproduce
 from results.comparison import planned
 from results.experiments import Experiment, at_scale
+from tests.recipes.tiny import write_tree
 
 ROOT = Path(__file__).parents[3]
 STEPS, EVERY, EPOCHS = 12, 3, 4  # of the stand-in
@@ -264,14 +263,7 @@ def test_a_real_training(here, monkeypatch):
     """The whole way, with train.py itself, of a very small model on noise."""
     (here / "train.py").unlink()
     (here / "train.py").symlink_to(ROOT / "train.py")
-    noise = np.random.default_rng(0)
-    for number, split in enumerate(("train-clean-5", "dev-clean", "test-clean")):
-        folder = here / "LibriSpeech" / split / f"{number}" / "2"
-        folder.mkdir(parents=True, exist_ok=True)
-        names = [f"{number}-2-{n:04d}" for n in range(6)]
-        for name in names:
-            soundfile.write(folder / f"{name}.flac", 0.1 * noise.standard_normal(16000), 16000, subtype="PCM_16")
-        (folder / f"{number}-2.trans.txt").write_text("".join(f"{name} A WORD\n" for name in names))
+    write_tree(here / "LibriSpeech", {"train-clean-5": 6, "dev-clean": 6, "test-clean": 6}, seconds=1)
     small = {"dim": 16, "ffn_dim": 16, "num_layers": 2, "num_heads": 2, "finetune": {"epochs": 1, "batch_seconds": 3}}
     monkeypatch.setattr(planned, "at_scale", lambda scale: [Experiment("sa", "sa", "SA", 160, {**small, "lookaheads": [4, 0]})])
     assert main(here, "--codec", "PCM, in FLAC") == 0
