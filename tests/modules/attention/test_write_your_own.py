@@ -1,6 +1,7 @@
 """What modules/attention/README.md tells a stranger to write works as it stands there."""
 
 import re
+import subprocess
 import sys
 import types
 from functools import partial
@@ -53,6 +54,15 @@ def test_they_fail_where_they_must(fading, monkeypatch):
 def test_the_yaml_of_the_page_makes_its_attention(fading):
     factory = load_hyperpyyaml("left_context: 6\n" + YAML)["attention"]
     assert isinstance(factory(dim=8), fading.Fading) and factory(dim=8).window == 6
+
+
+def test_the_files_of_the_page_are_as_the_project_has_them():
+    """Whoever saves them sees no complaint of the linter, nor of the tests of hparams/."""
+    for name, code in (("modules/attention/fading.py", MODULE), ("tests/modules/attention/test_fading.py", TEST)):
+        command = [sys.executable, "-m", "ruff", "check", "--stdin-filename", name, "-"]
+        found = subprocess.run(command, input=code, cwd=FOLDER.resolve().parents[1], capture_output=True, text=True)
+        assert found.returncode == 0, found.stdout
+    assert YAML.splitlines()[1] == (FOLDER.resolve().parents[1] / "hparams" / "sa.yaml").read_text().splitlines()[1]
 
 
 @pytest.mark.parametrize("base", ["SA", "LLSA", "AA"])
