@@ -3,10 +3,10 @@
     python -m results.reproduce --data_folder /path/to/LibriSpeech --scale cpu --jobs 2 --budget_minutes 60
     python -m results.reproduce --tables                    # tables and figures only, from the files
 
-An experiment of results/experiments.py is, for each seed, one start of train.py in results/runs/<its name>-seed<seed>.
-Its summary becomes results/measured/<the same name>.json, and that file is what makes it finished. Stopped in any way, by
-Ctrl-C, SIGKILL or the end of the budget, the same command goes on: what is finished stays, what was in progress continues
-from its last checkpoint. results/PROTOCOL.md says how the experiments are compared. The figures need matplotlib (`pip install
+An experiment of results/experiments.py is, for each seed, one run of train.py with a folder in results/runs/. Its summary
+becomes a file of the same name in results/measured/, which is what makes it finished. After any stop, by Ctrl-C, SIGKILL or
+the end of the budget, the same command goes on: what is finished stays, what was in progress continues from its last
+checkpoint. results/PROTOCOL.md says how the experiments are compared. The figures need matplotlib (`pip install
 -e '.[figures]'`).
 """
 

@@ -20,7 +20,7 @@ USAGE = """\
 usage: python train.py hparams/ATTENTION.yaml [--key value ...]
 
 Every key of the experiment is an option. An entry of a block is changed by --block "{entry: value}", and a whole block is
-replaced by --block "!name:CLASS {entry: value}". In brackets: the value without the option, and in which scales it is another.
+replaced by --block "!name:CLASS {entry: value}". In brackets: the default, and that of the scales which have another.
 """
 NAMES, WIDTH = 28, 128
 """Columns of the names, and of all."""

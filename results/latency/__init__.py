@@ -1,1 +1,1 @@
-"""Latency: declared, measured, against depth, and as a listener feels it."""
+"""Latency: declared, measured, against depth, and how late words come."""

@@ -1,4 +1,4 @@
-"""What a listener feels: how long after the end of a word its text comes.
+"""The delay of a word: how long after the end of a word its text comes.
 
     python -m results.latency.delay results/runs/llsa-mini-embedded-seed1
     python -m results.latency.delay results/runs/mine --split dev-clean --alignments /path/to/TextGrids --hops 40 1000

@@ -29,7 +29,7 @@ def latency(path: Path = FOLDER / "budget.json") -> str:
 
 
 def delays(folder: Path = FOLDER / "delays") -> str:
-    """What a listener waits for a word, for each run and each length of the packets."""
+    """The delay of a word, for each run and each length of the packets."""
     rows = []
     for path in sorted(folder.glob("*.json")):
         run = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""WER against the delay that a listener feels, of every measured run: `python -m results.latency.wer_delay` draws wer_delay.png.
+"""WER against the delay of a word, of every measured run: `python -m results.latency.wer_delay` draws wer_delay.png.
 
 A run has its WER in results/measured/NAME.json and its delay, which `results.latency.delay` measures, in delays/NAME.json.
 Drawing needs matplotlib (`pip install -e '.[figures]'`).

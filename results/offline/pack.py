@@ -185,17 +185,17 @@ def pack(options):
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options."""
-    parser = Parser(description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--data_folder", metavar="FOLDER", help="a LibriSpeech tree")
     parser.add_argument("--output", type=Path, metavar="PACK", help="folder for the pack")
-    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="None: all")
+    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="default: all that are there")
     parser.add_argument("--lm", type=Path, metavar="FILE", help="a language model for a second WER")
-    parser.add_argument("--part_mib", type=float, default=60, metavar="N", help="largest part of the data")
-    parser.add_argument("--bitrate_kbit", type=float, default=24, metavar="N", help="of the audio")
-    parser.add_argument("--codec", default="FLAC", help="what the audio went through before, for the record")
-    parser.add_argument("--there", nargs="*", default=["torch", "torchaudio"], metavar="PACKAGE", help="what the machine has")
-    version = ".".join(map(str, sys.version_info[:2]))
-    parser.add_argument("--python", default=version, metavar="VERSION", help="of the machine, which is Linux on x86-64")
+    parser.add_argument("--part_mib", type=float, default=60, metavar="N", help="largest part of the data; default: %(default)s")
+    parser.add_argument("--bitrate_kbit", type=float, default=24, metavar="N", help="of the audio; default: %(default)s")
+    parser.add_argument("--codec", default="FLAC", help="what the audio went through before; default: %(default)s")
+    there, version = ["torch", "torchaudio"], ".".join(map(str, sys.version_info[:2]))
+    parser.add_argument("--there", nargs="*", default=there, metavar="PACKAGE", help="packages there; default: torch, torchaudio")
+    parser.add_argument("--python", default=version, metavar="VERSION", help="of the machine, a Linux on x86-64; default: ours")
     parser.add_argument("--take_home", type=Path, metavar="HOME", help="put what run.py handed back into results/ here")
     return parser.parse_args(arguments)
 

@@ -61,6 +61,7 @@ def test_options_are_not_abbreviated_and_wrong_ones_are_bad_input():
             parser.parse_args(words)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["-m results.pages", "transcribe.py"])
 def test_the_usage_shows_the_command_as_it_is_typed(command):
     words = [sys.executable, *command.split(), "--help"]

@@ -114,7 +114,7 @@ class StageBrain(sb.Brain):
         """Those of the YAML; `matrix_opt_class`, if it is there, trains the two-dimensional parameters of the encoder.
 
         These are the weights of its linear layers and depthwise convolutions, and the two biases of relative positions, a
-        row for each head; SummaryMixing's maps of single heads are three-dimensional, and stay with `opt_class`.
+        row for each head; SummaryMixing's weights of single heads are three-dimensional, and stay with `opt_class`.
         """
         self.optimizers_dict = optimizers(vars(self.hparams), self.parameter_groups(), self.matrices)
         for name, optimizer in self.optimizers_dict.items():
