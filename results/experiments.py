@@ -129,12 +129,15 @@ def at_scale(scale: str) -> list[Experiment]:
 
 FIRST_PAGE = "aa", "shared-2", "sa-1920", "llsa-c3", "maa-160", "chunk-mask", "summary-160", "causal"
 """The experiments whose rows README.md shows, at the first scale that is measured."""
-OTHER_RUNS = ("llsa-chunk3-mini-librispeech-seed1",)
-OTHER_RUNS += tuple(f"{name}-mini-embedded-seed1" for name in ("aa", "sa", "maa", "llsa", "shared-attention", "summary-mixing"))
+OF_THE_EMBEDDED_CORPUS = "aa", "sa", "maa", "llsa", "shared-attention", "summary-mixing"
+OTHER_RUNS = (
+    experiment.run_name("llsa-chunk3", "mini", "librispeech", 1),
+    *(experiment.run_name(name, "mini", "embedded", 1) for name in OF_THE_EMBEDDED_CORPUS),
+)
 """Runs beside those of the comparison: their table names each one, measured or not."""
-DELAYS = (*OTHER_RUNS, "llsa-chunk3-mini-librispeech-seed1-train-clean-100")
+DELAYS = (*OTHER_RUNS, f"{OTHER_RUNS[0]}-train-clean-100")
 """The runs of the table of delays, measured or not."""
-FIRST_COMMAND = "llsa-mini-embedded-seed1"
+FIRST_COMMAND = experiment.run_name("llsa", "mini", "embedded", 1)
 """The run that README.md's first command makes."""
 
 

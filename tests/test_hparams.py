@@ -66,6 +66,14 @@ def test_entries_that_a_class_takes_need_not_be_in_the_yaml():
         experiment.load(HPARAMS / "llsa.yaml", "attention: {reus: queries}")
 
 
+def test_the_file_of_a_run_is_no_yaml_of_an_attention(tmp_path):
+    """All values in it are written out: --dim would change the key, and not the encoder."""
+    path = tmp_path / "hyperparams.yaml"
+    path.write_text(experiment.resolve(HPARAMS / "llsa.yaml", NARROW % "mini") + "data:\n    dev: abc\n")
+    with pytest.raises(UserError, match="is what a run was: to do it again give the command at its top"):
+        experiment.resolve(path, "dim: 32")
+
+
 def test_each_header_says_what_the_file_is_read_on_top_of():
     for path in HPARAMS.glob("*.yaml"):
         if path.stem != "experiment":

@@ -91,6 +91,8 @@ def resolve(path: str | Path, overrides: str = "", run_options: dict | None = No
     """
     shared, own, last = (HPARAMS / "experiment.yaml").read_text(), _read(path), _parse(overrides or "{}", path)
     of_path = _parse(own, path)
+    if "data" in of_path:  # in which --dim, for instance, would change nothing: the sizes of all objects are written out
+        raise UserError(f"{path} is what a run was: to do it again give the command at its top, with the YAML of an attention")
     scale = last.get("scale", of_path.get("scale", "mini"))
     if scale not in SCALES:
         raise UserError(f"no scale {scale}; there are {', '.join(SCALES)}")

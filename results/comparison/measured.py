@@ -8,7 +8,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from recipes.LibriSpeech.decoding import bootstrap
-from recipes.LibriSpeech.experiment import HPARAMS
+from recipes.LibriSpeech.experiment import HPARAMS, run_name
 from recipes.LibriSpeech.summary import Summary
 from results import MEASURED, ROOT
 from results.comparison.planned import PlannedRun, differences
@@ -76,7 +76,7 @@ def read(folder: Path = ROOT / MEASURED) -> dict[str, list[Measured]]:
     """
     found = {}
     for scale in SCALES:
-        if any(folder.glob(f"*-{scale}-librispeech-seed*.json")):
+        if any(folder.glob(run_name("*", scale, "librispeech", "*") + ".json")):
             of_scale = [Measured(experiment, scale, runs_of(experiment, scale, folder)) for experiment in at_scale(scale)]
             if any(measured.runs for measured in of_scale):
                 check(of_scale)
