@@ -60,12 +60,27 @@ RULES = (
 )
 
 
+PATHS = {"output_folder": False, "embedded_folder": False, "lm": True, "lm_folder": False, "pretrained": True, "weights": True}
+"""Keys of files and folders, but for data_folder, see `choose_splits`; True where null says that there is none."""
+
+
 def check_values(hparams: dict) -> None:
     """Refuse values out of range, and values that contradict one another, of the loaded YAML."""
     for rule in RULES:
-        value = functools.reduce(operator.getitem, rule.key.split("."), hparams)
-        if not rule.holds(value):
+        try:
+            value = functools.reduce(operator.getitem, rule.key.split("."), hparams)
+            holds = rule.holds(value)
+        except (TypeError, LookupError) as error:  # an object where a block is, or a text where a number is
+            raise UserError(f"{rule.key} must be {rule.words}") from error
+        if not holds:
             raise UserError(f"{rule.key}={value} must be {rule.words}")
+    for key in PATHS:
+        value = hparams[key]
+        if not isinstance(value, str) and (value is not None or not PATHS[key]):
+            raise UserError(f"{key}={value} must be a path")
+    augment = hparams["spec_augment"]
+    if not isinstance(augment, Iterable) or not all(map(callable, augment)):
+        raise UserError(f"spec_augment={augment} must be a list of what hides parts of the features")
     if hparams["pretrained"] and hparams["weights"]:
         raise UserError("both pretrained and weights are given: start from one of them")
     if hparams["weights"] is None and not hparams["finetune"]["epochs"]:

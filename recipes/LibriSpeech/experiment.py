@@ -26,6 +26,8 @@ from recipes.LibriSpeech.yaml_text import tag_of
 INCIDENTAL = {"output_folder", "data_folder", "embedded_folder", "stage", "download", "num_workers", "ckpt_interval_minutes"}
 INCIDENTAL |= {"ckpt_interval_steps", "eval_batch_size", "skip_bad", "lm", "lm_folder", "tensorboard"}
 """Keys that may change between two starts of one experiment: they do not change what it computes from the same data."""
+UNMADE = ValueError, TypeError, AttributeError, LookupError, ImportError, ArithmeticError, RuntimeError
+"""What the classes and functions of a YAML raise for entries that they do not take."""
 
 
 def run_name(name: str, scale: str, data: str, seed: object) -> str:
@@ -157,7 +159,7 @@ def build(text: str, path: str | Path = "hyperparams.yaml") -> tuple[dict, dict]
     try:
         torch.manual_seed(config["seed"])  # initial weights
         hparams = load_hyperpyyaml(text)
-    except (ValueError, TypeError, AttributeError, LookupError, ImportError, ArithmeticError, RuntimeError) as error:
+    except (*UNMADE, ruamel.yaml.error.YAMLError) as error:
         raise UserError(f"{path}: {' '.join(str(error).split())}") from error
     check_values(hparams)
     optimization.check(hparams)

@@ -102,7 +102,8 @@ def save(folder: Path, text: str, data: dict[str, str], command: str) -> None:
     """
     if if_main_process():
         checksums = "".join(f"    {json.dumps(split)}: {json.dumps(sha256)}\n" for split, sha256 in data.items())
-        files.write_text(folder / CONFIG, HEADER.format(command=command) + text + DATA + checksums)
+        header = HEADER.format(command="\n#     ".join(command.splitlines()))  # quoted words may have several lines
+        files.write_text(folder / CONFIG, header + text + DATA + checksums)
 
 
 def clear(folder: Path) -> None:

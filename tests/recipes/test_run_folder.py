@@ -90,3 +90,9 @@ def test_damage_is_named(tmp_path, name, text):
     with pytest.raises(UserError, match=f"{name} is damaged"):
         run_folder.read_config(tmp_path)
     assert run_folder.read_config(tmp_path / "empty") is None
+
+
+@pytest.mark.parametrize("word", ["{lookahead: 2,\n chunk: 3}", "x\u2028y", "x\x85y", "{name}"])
+def test_a_command_of_several_lines_stays_a_comment(tmp_path, word):
+    run_folder.save(tmp_path, "seed: 1\n", {"dev-b": "12"}, run_folder.command(["hparams/llsa.yaml", "--attention", word]))
+    assert run_folder.read_config(tmp_path) == {"seed": 1, "data": {"dev-b": "12"}}

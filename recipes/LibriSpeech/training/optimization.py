@@ -88,8 +88,8 @@ def check(hparams: Mapping[str, Any]) -> None:
     UserError
         With the key that is wrong.
     """
-    vector, matrix = Parameter(torch.zeros(1)), Parameter(torch.zeros(1, 1))
-    optimizers(hparams, [([vector, matrix], 1.0)], [matrix])
+    head, bias, matrix = Parameter(torch.zeros(1)), Parameter(torch.zeros(1)), Parameter(torch.zeros(1, 1))
+    optimizers(hparams, [([head], 1.0), ([bias, matrix], 1.0)], [matrix])  # two groups, as fine-tuning has them
     schedule: Callable[..., Any] = hparams["schedule"]
     if not callable(schedule):
         raise UserError(f"schedule={schedule} must name a function, such as !name:speech_attention.schedule.warmup_cosine {{}}")
