@@ -1,5 +1,6 @@
 """The contract of modules that may run on a stream, tools for their states, and a gradient that measures look-ahead."""
 
+import random
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -29,6 +30,14 @@ def tree_map(function: Callable[..., Any], *trees: State) -> State:
     if isinstance(nested[0], list):
         return [tree_map(function, *parts) for parts in zip(*nested)]  # type: ignore[return-value]
     return function(*nested)
+
+
+def named_tensors(state: Any, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors of a nested state by name, such as blocks.0.attention.v."""
+    if isinstance(state, Tensor):
+        return {prefix.removesuffix("."): state}
+    parts = state.items() if isinstance(state, dict) else enumerate(state or [])
+    return {name: tensor for key, part in parts for name, tensor in named_tensors(part, f"{prefix}{key}.").items()}
 
 
 def state_bytes(state: object) -> int:
@@ -67,6 +76,25 @@ class Streaming(nn.Module, Generic[State]):
 
     def flush(self, state: State) -> Tensor:
         raise NotImplementedError
+
+
+def splits(total: int, largest: int, chance: random.Random) -> list[int]:
+    """Random sizes from 1 to `largest` that add up to `total`."""
+    sizes: list[int] = []
+    while total:
+        sizes.append(chance.randint(1, min(largest, total)))
+        total -= sizes[-1]
+    return sizes
+
+
+def stream(module: Streaming, x: Tensor, sizes: list[int], state: Any = None) -> list[Tensor]:
+    """Outputs of each `step` over x (batch, time, ..) in pieces of `sizes`, then that of `flush`."""
+    state = module.initial_state(x.size(0)) if state is None else state
+    outputs = []
+    for piece in x.split(sizes, dim=1):
+        y, state = module.step(piece, state)
+        outputs.append(y)
+    return [*outputs, module.flush(state)]
 
 
 def last_input(forward: Callable[[Tensor], Tensor], samples: Tensor, frame: int, dtype: torch.dtype = torch.float64) -> int:

@@ -8,7 +8,7 @@ import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import NoReturn, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .attention.base import AttentionFactory
 from .blocks import BlockFactory, ConformerBlock, TransformerBlock
 from .encoder import Encoder
-from .streaming import Streaming, last_input, tree_map
+from .streaming import last_input, named_tensors, splits, stream, tree_map
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 """How far two outputs that must be equal may be apart, at the most, for each dtype."""
@@ -40,7 +40,7 @@ def verify(
     * Padding is invisible, whatever stands in it, NaN included: outputs and gradients are those of each utterance alone.
     * Streaming gives what `forward` gives, to 1e-10 in float64 and 1e-5 in float32, for many ways to cut an utterance; each
       frame comes out as soon as its look-ahead is there. What reads the whole utterance says so by a ValueError.
-    * The state is a value of fixed size, with the streams of a batch at axis 0.
+    * The state is a value of fixed size, with the streams of a batch at axis 0, and all that a stream is remembered by.
     * Under autocast to bfloat16, outputs and gradients are finite.
     * Outputs and gradients are those of the plain loop, where one is given.
 
@@ -93,6 +93,7 @@ def verify_stack(build: Callable[[int], Encoder], reference: Reference | None = 
         for dtype in TOLERANCE:
             verify_streaming(encoder(3).to(dtype))
         verify_state(encoder(3))
+        verify_sessions(encoder(3))
     verify_autocast(encoder(2).float())
     if reference is not None:
         verify_reference(encoder(2), reference)
@@ -178,34 +179,51 @@ def verify_state(encoder: Encoder) -> None:
     """Check that the state is a value of fixed size: streams of any age run in one batch, for hours, and may be copied."""
     dim, piece = encoder.norm.weight.size(0), 10 * encoder.layout.chunk
     state, kept = encoder.initial_state(2), []
-    before = {name: tuple(tensor.shape) for name, tensor in _tensors(state).items()}
+    before = {name: tuple(tensor.shape) for name, tensor in named_tensors(state).items()}
     for name, shape in before.items():
         if shape[0] != 2:
             _fail(encoder, f"the state {name} of 2 streams has the shape {shape}, not the streams at axis 0")
-    for number in range(50):
-        _, state = encoder.step(noise(2, piece, dim, seed=number), state)
-        after, seen = {name: tuple(tensor.shape) for name, tensor in _tensors(state).items()}, piece * (number + 1)
+    x, outputs = noise(2, 50 * piece, dim), []
+    for number, part in enumerate(x.split(piece, dim=1), 1):
+        with torch.no_grad():
+            y, state = encoder.step(part, state)
+        outputs.append(y)
+        after = {name: tuple(tensor.shape) for name, tensor in named_tensors(state).items()}
         for name in before | after:
             if after.get(name) != before.get(name):
-                shapes = f"{before.get(name)} before the first frame, {after.get(name)} after {seen} frames"
+                shapes = f"{before.get(name)} before the first frame, {after.get(name)} after {piece * number} frames"
                 _fail(encoder, f"the state {name} does not keep its shape: {shapes}")
         # a view counts with all that it keeps alive
-        kept.append(sum(tensor.untyped_storage().nbytes() for tensor in _tensors(state).values()))
+        kept.append(sum(tensor.untyped_storage().nbytes() for tensor in named_tensors(state).values()))
     if kept[4] != kept[-1]:
         _fail(encoder, f"the state grows: {kept[4]} bytes after {5 * piece} frames, {kept[-1]} bytes after {50 * piece}")
+    with torch.no_grad():
+        y, expected = torch.cat(outputs, dim=1), encoder(x, torch.tensor([x.size(1)] * 2))[0]
+    _compare(encoder, f"streaming differs from `forward` ({x.size(1)} frames)", y, expected[:, : y.size(1)])
     copy = tree_map(torch.clone, state)
     stream(encoder, noise(2, 9, dim), [4, 5], state)
-    changed = [name for (name, a), b in zip(_tensors(state).items(), _tensors(copy).values()) if not a.equal(b)]
+    changed = [name for (name, a), b in zip(named_tensors(state).items(), named_tensors(copy).values()) if not a.equal(b)]
     if changed:
         _fail(encoder, f"`step` changes the state that it is given: {changed}")
 
 
-def _tensors(state: Any, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors of a nested state by name, such as blocks.0.attention.v."""
-    if isinstance(state, Tensor):
-        return {prefix.removesuffix("."): state}
-    parts = state.items() if isinstance(state, dict) else enumerate(state or [])
-    return {name: tensor for key, part in parts for name, tensor in _tensors(part, f"{prefix}{key}.").items()}
+@torch.no_grad()
+def verify_sessions(encoder: Encoder) -> None:
+    """Check that streams share a module, and a batch, whatever their ages, and that each gets what `forward` gives it."""
+    dim, chunk, states, expected = encoder.norm.weight.size(0), encoder.layout.chunk, [], []
+    ages, more, tail = [3 * chunk, chunk, 20 * chunk], noise(3, 9 * chunk, dim, seed=9), int(encoder.lookahead)
+    for i, age in enumerate(ages):
+        x = torch.cat([noise(1, age, dim, seed=i), more[i : i + 1]], dim=1)
+        y, state = encoder.step(x[:, :age], encoder.initial_state(1))
+        states.append(state)
+        expected.append(encoder(x, torch.tensor([x.size(1)]))[0][:, y.size(1) :])
+    for i, age in enumerate(ages):
+        y = torch.cat(stream(encoder, more[i : i + 1], [9 * chunk], states[i]), dim=1)
+        _compare(encoder, f"after {age} frames, a stream is changed by others that have run in between", y, expected[i])
+    x, valid = nn.functional.pad(more, (0, 0, 0, tail)), torch.arange(9 * chunk + tail).expand(3, -1) < 9 * chunk
+    y, valid, _ = encoder.advance(x, valid, tree_map(lambda *parts: torch.cat(parts), *states))
+    for i, age in enumerate(ages):
+        _compare(encoder, f"after {age} frames, a stream is changed by others in its batch", y[i, valid[i]][None], expected[i])
 
 
 def verify_autocast(encoder: Encoder) -> None:
@@ -277,22 +295,3 @@ def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Ten
 def gradients(y: Tensor, weight: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Gradients of the sum of y * weight."""
     return torch.autograd.grad((y * weight).sum(), inputs)
-
-
-def splits(total: int, largest: int, random: random.Random) -> list[int]:
-    """Random sizes from 1 to `largest` that add up to `total`."""
-    sizes: list[int] = []
-    while total:
-        sizes.append(random.randint(1, min(largest, total)))
-        total -= sizes[-1]
-    return sizes
-
-
-def stream(module: Streaming, x: Tensor, sizes: list[int], state: Any = None) -> list[Tensor]:
-    """Outputs of each `step` over x (batch, time, ..) in pieces of `sizes`, then that of `flush`."""
-    state = module.initial_state(x.size(0)) if state is None else state
-    outputs = []
-    for piece in x.split(sizes, dim=1):
-        y, state = module.step(piece, state)
-        outputs.append(y)
-    return [*outputs, module.flush(state)]

@@ -181,6 +181,35 @@ class Remembering(SA):
         return y * (1 + 1e-6 * self.calls), *more
 
 
+class Elsewhere(SA):
+    """Keeps the state in the module, which begins anew with each stream, and returns nothing of it."""
+
+    def initial_state(self, batch_size):
+        self.kept = super().initial_state(batch_size)
+        return {"nothing": self.output.weight.new_zeros(batch_size, 1)}
+
+    def mix(self, *parts, state=None, **rest):
+        if state is None:
+            return super().mix(*parts, **rest)
+        y, valid, self.kept, shared = super().mix(*parts, state=self.kept, **rest)
+        return y, valid, state, shared
+
+
+class OfOneAge(SA):
+    """Takes all streams of a batch to be as old as the first one."""
+
+    def mix(self, *parts, valid, state=None, **rest):
+        return super().mix(*parts, valid=valid if state is None else valid[:1].expand_as(valid), state=state, **rest)
+
+
+class Ageing(SA):
+    """Is another function after 200 frames of an utterance, but not of a stream."""
+
+    def mix(self, *parts, state=None, **rest):
+        y, *more = super().mix(*parts, state=state, **rest)
+        return (y if state else torch.cat([y[:, :200], 2 * y[:, 200:]], dim=1)), *more
+
+
 class StreamingAA(AA):
     """Offers a streaming form, and has none."""
 
@@ -235,6 +264,9 @@ FAULTS = {
     Sideways: r"the state blocks\.0\.attention\.kept of 2 streams has the shape \(1, 2, 2, 8\), not the streams at axis 0",
     InPlace: r"`step` changes the state that it is given: \['blocks\.0\.attention\.kept', .*\]",
     Remembering: r"streaming differs from `forward`",
+    Elsewhere: r"after 3 frames, a stream is changed by others that have run in between: ",
+    OfOneAge: r"after \d+ frames?, a stream is changed by others in its batch: ",
+    Ageing: r"streaming differs from `forward` \(500 frames\): by",
     StreamingAA: r"a look-ahead of inf frames is declared: `initial_state` must raise ValueError, not return a state",
     Unfinished: r"a look-ahead of 6 frames is declared: `initial_state` must return a state, not raise NotImplementedError",
     Overflowing: r"the output is not finite under autocast to bfloat16",
