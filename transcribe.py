@@ -34,9 +34,9 @@ from recipes.LibriSpeech.inference.audio import AudioFile, Microphone, Resampler
 
 LONGEST_HOP_MS = 10_000
 TOLERATED = 0.1
-"""Seconds that a piece may be late and nothing is said."""
+"""Seconds that a piece may be late before the program says so."""
 DIGITS = 7
-"""Of times in seconds: exact at 16 kHz."""
+"""Decimals of times in seconds, with which they are exact at 16 kHz."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -9,9 +9,9 @@ from typing import Any, NoReturn
 MENDABLE = 2
 """Exit code after a line about what the user can mend."""
 INTERRUPTED = 130
-"""After Ctrl-C."""
+"""Exit code after Ctrl-C."""
 NOT_READ = 141
-"""After whoever read the output, `head` for instance, had enough."""
+"""Exit code when whoever reads the output, `head` for instance, has had enough."""
 
 
 class UserError(Exception):

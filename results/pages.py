@@ -23,7 +23,7 @@ from results.latency import page as latency
 from results.speed import page as speed
 
 SUBJECTS = {"comparison": comparison, "speed": speed, "latency": latency, "attention": attention}
-"""By folder of results/, the module that says what its page shows."""
+"""From a folder of results/ to the module that says what its page shows."""
 
 
 def headlines() -> str:

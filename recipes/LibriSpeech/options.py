@@ -23,7 +23,7 @@ Every key of the experiment is an option. An entry of a block is changed by --bl
 replaced by --block "!name:CLASS {entry: value}". In brackets: the default, and that of the scales which have another.
 """
 NAMES, WIDTH = 28, 128
-"""Columns of the names, and of all."""
+"""Columns for the names, and for the whole text."""
 PLACEHOLDER = yaml_text.parse("!PLACEHOLDER")
 """What stands in a YAML where another file has the value."""
 

@@ -234,20 +234,20 @@ class Summary:
 
     @property
     def name(self) -> str | None:
-        """Of the file, without its ending."""
+        """The name of the file, without its ending."""
         return self.path.stem if self.path else None
 
     def score(self, test: str) -> Wer:
-        """Of the greedy search, offline."""
+        """The WER of the greedy search, offline."""
         return Wer.of(self.content["wer"][test])
 
     def streaming_score(self, test: str) -> Wer | None:
-        """Of the greedy search, in streams."""
+        """The WER of the greedy search, in streams."""
         scores = self.content.get("wer_streaming")
         return Wer.of(scores[test]) if scores else None
 
     def lm_score(self, test: str) -> Wer | None:
-        """Of the search with a language model, offline."""
+        """The WER of the search with a language model, offline."""
         scores = self.content.get("wer_lm")
         return Wer.of(scores[test]) if scores else None
 
@@ -266,11 +266,11 @@ class Summary:
 
     @property
     def checksums(self) -> dict[str, str]:
-        """Of each split."""
+        """The SHA-256 of the manifest of each split."""
         return {split: self.manifest(split)["sha256"] for split in self.content["data"]["manifests"]}
 
     def hours(self, kind: str) -> float:
-        """Of the `train`, `dev` or `test` splits together."""
+        """Hours of audio in the `train`, `dev` or `test` splits together."""
         return sum(self.manifest(split)["hours"] for split in self.splits[kind])
 
 

@@ -176,7 +176,7 @@ def table(result: dict) -> str:
 
 
 def remarks(result: dict, textgrids: str | None) -> Iterator[str]:
-    """Lines on what the table does not say."""
+    """Lines that say what the table does not."""
     maps, probe = result.get("maps"), result.get("probe")
     yield f"{result['experiment']}, {result['split']}: {origin.heard(result)}; {result['utterances']} utterances"
     if maps:
@@ -204,7 +204,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def command(arguments: Sequence[str]) -> int:
-    """What `main` does where nothing goes wrong."""
+    """Do what the options say; returns the exit code."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("experiment", metavar="FOLDER", help="of a trained experiment")
     parser.add_argument("--data_folder", help="a LibriSpeech tree; default: that of the experiment")

@@ -19,7 +19,7 @@ from recipes.files import write_bytes
 INK, GREY, PALE, PAPER = "#222222", "#6E6E6E", "#DADADA", "#FFFFFF"
 """Colours of words, of what is there to compare with, of lines and areas in the background, and of the paper."""
 WIDTH = 7.6
-"""Of a figure, in inches of 120 pixels: as wide as a README is shown, so that letters keep their size."""
+"""The width of a figure, in inches of 120 pixels: as wide as a README is shown, so that letters keep their size."""
 SCALE, OVER_AND_UNDER = "Greys", "RdBu_r"
 """Colour maps: from nothing (white) to much; from less than expected (blue) over as expected (white) to more (red)."""
 ATTENTIONS = {

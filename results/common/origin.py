@@ -42,5 +42,5 @@ def command(module: str, options: Namespace) -> str:
 
 
 def heard(result: dict) -> str:
-    """In words, what was heard: audio that a system was trained on says less."""
+    """Whether the system was trained on the audio that it heard, in words; such audio says less."""
     return f"audio that it was {'' if result['trained_on'] else 'not '}trained on"

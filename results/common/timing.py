@@ -19,7 +19,7 @@ from recipes import files, machine
 from recipes.command_line import UserError
 
 KEYS = "group", "variant", "frames"
-"""What a cell is found by; a group whose length is always the same has no `frames`."""
+"""The entries by which a cell is found; a group whose length is always the same has no `frames`."""
 
 
 def milliseconds(device, function, *arguments):
@@ -133,7 +133,7 @@ def begin(path, conditions):
     Arguments
     ---------
     path : Path
-        Of the JSON file, which need not exist.
+        The JSON file, which need not exist.
     conditions : dict
         All that decides the numbers beside the machine: `device`, `threads` and more.
 
@@ -142,7 +142,7 @@ def begin(path, conditions):
     results : dict
         `conditions`, `environment` and `cells`.
     commit : str or None
-        That the new cells are of; None outside a git checkout.
+        The commit whose code measures the new cells; None outside a git checkout.
 
     Raises
     ------

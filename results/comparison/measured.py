@@ -26,7 +26,7 @@ class Measured(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the experiment."""
+        """The name of the experiment."""
         return self.experiment.name
 
     @property
@@ -67,7 +67,7 @@ class Measured(NamedTuple):
 
 
 def read(folder: Path = ROOT / MEASURED) -> dict[str, list[Measured]]:
-    """Of each scale that has a file, every experiment, in the order of results/experiments.py.
+    """Every experiment of each scale that has a file, in the order of results/experiments.py.
 
     Raises
     ------

@@ -215,7 +215,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def command(arguments: Sequence[str]) -> int:
-    """What `main` does where nothing goes wrong."""
+    """Do what the options say; returns the exit code."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="+", metavar="YAML", help="e.g. hparams/llsa.yaml")
     parser.add_argument("--scale", help="of hparams/scale; default: that of the YAML")

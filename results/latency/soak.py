@@ -195,7 +195,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def command(arguments: Sequence[str]) -> int:
-    """What `main` does where nothing goes wrong."""
+    """Do what the options say; returns the exit code."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("experiment", metavar="FOLDER", help="of a trained experiment")
     parser.add_argument("--minutes", type=float, default=60, help="of audio; default: 60")

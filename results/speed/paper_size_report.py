@@ -119,7 +119,7 @@ def estimate_rows(results):
 
 
 def _digits(value):
-    """Three of them, or all before the point."""
+    """A number in three digits, or whole from 100 on."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 

@@ -64,7 +64,7 @@ AGAINST = (PLAIN, "AA relative", BASELINE)
 CLAIMED_OF = ("model", "encoder")
 """The groups in which a claim is looked for."""
 DRAWN_OF = "model"
-"""The one of them that the figure shows."""
+"""The group that the figure shows."""
 DRAWN = ("AA", "AA relative", "AA follower, map", "SA", "SA follower, map", "SummaryMixing", "SummaryMixing lite")
 """The single modules that the figure shows."""
 
@@ -109,7 +109,7 @@ def seconds(frames):
 
 
 def short(value):
-    """Without a fraction from 10 on."""
+    """A number in two digits, or whole from 10 on."""
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 

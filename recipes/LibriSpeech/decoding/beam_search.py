@@ -28,11 +28,11 @@ from recipes.LibriSpeech.training.finetune import FinetuneBrain
 
 ORDER = 4
 BEAM, BEAM_TOKENS, BEAM_THRESHOLD = 200, 10, 20.0
-"""Of the search: sentences kept after each frame, tokens tried for each, and how far below the best one it may be."""
+"""The search keeps so many sentences after each frame, tries so many tokens for each, and drops what is so far below the best."""
 START, STEPS = (2.0, 0.0), (0.5, 1.0)
-"""Of the search for the two weights."""
+"""Where the search for the two weights begins, and its first steps."""
 DEV_UTTERANCES = 200
-"""That the weights are chosen on, at most."""
+"""The weights are chosen on at most so many utterances."""
 
 
 def test(

@@ -29,7 +29,7 @@ from recipes.command_line import UserError
 MARKS = ("<unk>", "<s>", "</s>")
 UNK, BEGIN, END = range(3)
 UTTERANCE_ID = re.compile(r"^\d+-\d+-\d+(?=\s)")
-"""Before a transcript in LibriSpeech's own files."""
+"""What stands before a transcript in LibriSpeech's own files."""
 MOST_WORDS = 12_000_000
 """All of LibriSpeech's transcripts and their marks; estimating takes about 500 bytes of memory for each."""
 FALLBACK = (0.0, 0.5, 1.0, 1.5)

@@ -21,7 +21,7 @@ from recipes.LibriSpeech.inference import loading
 State = dict[str, torch.Tensor]
 """Parameters and buffers by name."""
 PARTIAL = "partial"
-"""What is not whole yet has a name that begins so."""
+"""The name of a checkpoint that is not whole yet begins with this word."""
 
 
 class AtomicCheckpointer(Checkpointer):

@@ -76,7 +76,7 @@ class FinetuneBrain(StageBrain):
         self.audio_seconds, self.start = 0.0, time.time()
 
     def stage_stats(self, stage: sb.Stage) -> dict[str, float]:
-        """In evaluation, with the word error rate."""
+        """Statistics of the stage that ends; in evaluation the word error rate is among them."""
         stats = super().stage_stats(stage)
         if stage != sb.Stage.TRAIN:
             self.seconds = time.time() - self.start
