@@ -101,7 +101,7 @@ def of_comparison(num_layers: int, frame_ms: int, pretrain: bool = True) -> list
         Experiment("aa-relative", "aa", "AA, relative positions", None, {"attention": {"positions": "relative"}}),
         Experiment("shared-2", "shared_attention", "AA, relative, a map for 2 layers", None),
         Experiment("shared-4", "shared_attention", "AA, relative, a map for 4 layers", None, every_fourth),
-        Experiment("sa-160-first", "sa", f"SA, {low} ahead in layer 0", LOW_MS, first),
+        Experiment("sa-160-first", "sa", f"SA, {low} ahead in the first layer", LOW_MS, first),
         Experiment("llsa-ends", "llsa", f"LLSA, revisions 0 and {low}", LOW_MS, llsa(1, revisions=[0, low])),
         Experiment("sa-as-llsa", "llsa", "sa-1920 run as LLSA", LOW_MS, of_sa(epochs=0)),
         Experiment("sa-as-llsa-tuned", "llsa", "sa-1920 trained on as LLSA", LOW_MS, of_sa(epochs=1)),

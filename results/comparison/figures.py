@@ -75,7 +75,7 @@ def ladder(axes, scale, lines):
         axes.text(max(wer, upper or 0) + 0.02 * top, y, f"{wer:.1f}", **words)
     if top > TRAINED:
         axes.axvline(TRAINED, color=GREY, linestyle=":", linewidth=1)
-        note = f"right of {TRAINED:.0f} %: too early to compare attentions"
+        note = f"right of {TRAINED:.0f} %: hardly learned to spell"
         axes.text(TRAINED - 0.01 * top, 0, note, color=GREY, fontsize=9, ha="right", va="center")
     axes.set(xlim=(0, 1.1 * top), ylim=(len(lines) - 0.4, -0.6), yticks=[])
     axes.spines["left"].set_visible(False)
@@ -131,7 +131,7 @@ def curve(axes, row, lines, every):
         draw(line, color=value, linewidth=2, marker="o", markersize=3.5)
     last = [line[-1]["valid_wer"] for line in lines if line]
     wers = [record["valid_wer"] for line in every for record in line]
-    title = f"{fill(row.experiment.title, 24)}\n{row.scale}: {np.mean(last):.1f} %"
+    title = f"{fill(row.experiment.title, 24)}\n{np.mean(last):.1f} %, scale {row.scale}"
     axes.set_title(title, loc="left", fontsize=9, color=for_text(value))
     axes.set_ylim(0.9 * min(wers), min(100, 1.05 * max(wers)))
     axes.xaxis.get_major_locator().set_params(integer=True)

@@ -133,7 +133,8 @@ def described(of_scale: Sequence[Measured]) -> str:
         f"{len(done)} of {len(of_scale)} experiments of scale `{of_scale[0].scale}` are measured; "
         f"the lowest WER on {measured.TEST} is that of {best.experiment.title}, {best.wer:.1f} %"
     )
-    return words + (f", and above {TRAINED:.0f} % it is too early to compare attentions" if best.wer > TRAINED else "")
+    untrained = f". Above {TRAINED:.0f} % a system has hardly learned to spell, so nothing is concluded from the order of the rows"
+    return words + (untrained if best.wer > TRAINED else "")
 
 
 def draw(folder: Path = FOLDER) -> None:
