@@ -133,7 +133,7 @@ def described(of_scale: Sequence[Measured]) -> str:
         f"{len(done)} of {len(of_scale)} experiments of scale `{of_scale[0].scale}` are measured; "
         f"the lowest WER on {measured.TEST} is that of {best.experiment.title}, {best.wer:.1f} %"
     )
-    untrained = f". Above {TRAINED:.0f} % a system has hardly learned to spell, so nothing is concluded from the order of the rows"
+    untrained = f". Above {TRAINED:.0f} % a system has hardly learned to spell: nothing is concluded from the order of the rows"
     return words + (untrained if best.wer > TRAINED else "")
 
 
