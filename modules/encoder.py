@@ -88,11 +88,13 @@ class Encoder(Streaming[EncoderState]):
                 raise ValueError(f"{name}={given} must be a list of whole numbers, such as [0, 2]")
         if lookaheads is not None and len(lookaheads) != num_layers:
             raise ValueError(f"lookaheads={lookaheads} must have {num_layers} entries, one for each block")
-        if lookaheads is not None and "lookahead" not in signature(attention).parameters:
+        if lookaheads is not None and not _takes(attention, "lookahead"):
             raise ValueError(f"lookaheads={lookaheads}: this attention has no look-ahead in frames; MAA and SA have")
         owners = list(range(num_layers) if owners is None else owners)
         if owners != sorted(set(owners)) or owners[:1] != [0] or owners[-1] >= num_layers:
             raise ValueError(f"owners={owners} must rise from block 0 to at most the last one, {num_layers - 1}")
+        if len(owners) < num_layers and not _takes(attention, "role"):
+            raise ValueError(f"owners={owners}: this attention has no maps that layers could share; all but SummaryMixing have")
         self.checkpointing = checkpointing
         attentions = [partial(attention, **_role(layer, owners, num_layers)) for layer in range(num_layers)]
         if lookaheads is not None:
@@ -105,7 +107,7 @@ class Encoder(Streaming[EncoderState]):
         self.norm = nn.LayerNorm(dim)
         self.layout = self.blocks[0].attention.layout
         if any(block.attention.layout != self.layout for block in self.blocks):
-            raise ValueError(f"lookaheads={lookaheads} must be equal in every block of an attention that has revisions (LLSA)")
+            raise ValueError(f"lookaheads={lookaheads} must be equal in every block if the stack shares them (LLSA)")
         if any(a.lookahead != b.lookahead for i, (a, b) in enumerate(pairwise(self.blocks), 1) if i not in owners):
             raise ValueError(f"lookaheads={lookaheads} must be equal in the blocks that share a map: owners={owners}")
 
@@ -231,6 +233,12 @@ class Encoder(Streaming[EncoderState]):
         used = taken + self.layout.pending
         y, valid, state["blocks"] = self._run(x[:, :used], valid[:, :used], state["position"] - taken, state["blocks"])
         return y, valid, state
+
+
+def _takes(attention: AttentionFactory, argument: str) -> bool:
+    """Whether an attention can be made with this argument."""
+    parameters = signature(attention).parameters
+    return argument in parameters or any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
 
 
 def _role(layer: int, owners: Sequence[int], num_layers: int) -> dict[str, str]:

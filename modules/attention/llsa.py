@@ -74,7 +74,7 @@ class LLSA(Attention):
         super().__init__(dim, num_heads, positions, role, reuse)
         if left_context < 0 or lookahead < 0 or chunk < 1:
             raise ValueError(
-                f"left_context={left_context} and lookahead={lookahead} must be 0 or more frames, chunk={chunk} 1 or more"
+                f"left_context={left_context} and lookahead={lookahead} must be 0 or more frames, and chunk={chunk} 1 or more"
             )
         revisions = list(range(lookahead + 1)) if revisions is None else list(revisions)
         if revisions != sorted(set(revisions)) or revisions[:1] != [0] or revisions[-1] != lookahead:

@@ -1,5 +1,7 @@
 """Every attention in every block is what it is defined to be: the plain loop, and what it must equal."""
 
+from functools import partial
+
 import pytest
 import torch
 from cases import (
@@ -163,6 +165,10 @@ WRONG = {
         "has no look-ahead in frames",
         lambda: Encoder(8, 8, 2, TransformerBlock, ATTENTIONS["AA"].factory(), lookaheads=[1, 0]),
     ),
+    "owners of SummaryMixing": (
+        "has no maps that layers could share",
+        lambda: Encoder(8, 8, 2, TransformerBlock, ATTENTIONS["Summary"].factory(), owners=[0]),
+    ),
     "lookaheads half a frame": (
         "lookaheads=",
         lambda: Encoder(8, 8, 2, TransformerBlock, ATTENTIONS["SA"].factory(), lookaheads=[1, 0.5]),
@@ -175,6 +181,17 @@ WRONG = {
 def test_wrong_arguments(argument, build):
     with pytest.raises(ValueError, match=argument):
         build()
+
+
+def test_a_subclass_may_hand_on_its_options():
+    """As FadingSA of modules/attention/README.md does: what its base takes is seen in the signature of the base alone."""
+
+    class HandsOn(SA):
+        def __init__(self, **options):
+            super().__init__(**options)
+
+    attention = partial(HandsOn, num_heads=2, left_context=3, lookahead=1)
+    assert Encoder(8, 8, 2, TransformerBlock, attention, owners=[0], lookaheads=[2, 2]).lookahead == 4
 
 
 @pytest.mark.parametrize("positions", ["rotary", "relative"])
