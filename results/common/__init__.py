@@ -1,1 +1,1 @@
-"""What the pages of results share: figures and timing."""
+"""What the pages of results share: figures, Markdown, timing, and where a measurement comes from."""
