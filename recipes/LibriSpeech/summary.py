@@ -54,7 +54,7 @@ class Tested(NamedTuple):
     offline : dict
         What `FinetuneBrain.test` returned: score, utterances, seconds, seconds of audio.
     streaming : dict or None
-        What `FinetuneBrain.test_streaming` returned: score, utterances, ids of those whose text differs; None if it does not stream.
+        What `FinetuneBrain.test_streaming` returned: score, utterances, ids of those whose text differs; None without streams.
     with_lm : tuple or None
         What `beam_search.test` returned: scores, description of the language model, utterances; None without one.
     """
