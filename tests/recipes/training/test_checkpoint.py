@@ -37,3 +37,15 @@ def test_many_checkpoints_in_a_second_are_all_there(tmp_path):
     assert all(path.is_file() for path in saved[0].paramfiles.values())
     checkpointer.save_and_keep_only(num_to_keep=1)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_each_save_takes_as_long_as_the_first(tmp_path, monkeypatch):
+    """SpeechBrain's would look through all checkpoints twice more than at the save before."""
+    checkpointer, looks, count = AtomicCheckpointer(tmp_path, {"module": torch.nn.Linear(1, 1)}), [], []
+    monkeypatch.setattr(checkpointer, "list_checkpoints", lambda look=checkpointer.list_checkpoints: looks.append(0) or look())
+    for _ in range(3):
+        looks.clear()
+        checkpointer.save_and_keep_only(num_to_keep=1)
+        count.append(len(looks))
+    assert count[0] == count[1] == count[2] > 0
+    assert len(list(tmp_path.iterdir())) == 1
