@@ -148,7 +148,10 @@ def check_entries(node: Any, where: str = "") -> None:
 def entries_of(tag: str | None) -> list[str] | None:
     """The entries that a block with this tag may have; None where it has no such tag, or anything is taken."""
     kind, _, path = (tag or "").partition(":")
-    target = pydoc.locate(path) if kind in ("!new", "!name") else None
+    try:
+        target = pydoc.locate(path) if kind in ("!new", "!name") else None
+    except pydoc.ErrorDuringImport as error:  # a mistake in somebody's own module
+        raise UserError(error) from error
     if not callable(target):  # no such class: hyperpyyaml says so
         return None
     try:

@@ -101,6 +101,13 @@ def test_values_of_the_wrong_kind_or_size(tree, tmp_path, capsys, change, words)
     assert words in fails(capsys, change.pop("data_folder", tree()), tmp_path / "run", **change)
 
 
+def test_a_module_of_a_users_own_that_cannot_be_imported(tree, tmp_path, capsys, monkeypatch):
+    (tmp_path / "mine.py").write_text("class Mine:\n    x = = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    line = fails(capsys, tree(), tmp_path / "run", attention="!name:mine.Mine {num_heads: 2}")
+    assert "mine.py - SyntaxError: invalid syntax (mine.py, line 2)" in line
+
+
 def test_null_reaches_an_object(tree, tmp_path, capsys):
     """An attention may mean something by it, as SummaryMixing does by chunk: null, the whole utterance."""
     _, config = experiment.load(ROOT / "hparams" / "summary_mixing.yaml", "attention: {chunk: null}")
