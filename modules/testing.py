@@ -88,6 +88,10 @@ def verify_stack(build: Callable[[int], Encoder], reference: Reference | None = 
         verify_lookahead(encoder(depth))
     for garbage in (math.nan, 1e30):
         verify_padding(encoder(3), garbage)
+    training, x = encoder(3).train(), noise(2, 9, encoder(1).norm.weight.size(0))
+    first, again = (training(x, torch.tensor([9, 9]))[0] for _ in "12")
+    if first.equal(again):  # without dropout; a norm over the batch shows in training alone
+        verify_padding(training)
     verify_initial_state(encoder(3))
     if math.isfinite(encoder(3).lookahead):
         for dtype in TOLERANCE:
@@ -193,8 +197,7 @@ def verify_state(encoder: Encoder) -> None:
             if after.get(name) != before.get(name):
                 shapes = f"{before.get(name)} before the first frame, {after.get(name)} after {piece * number} frames"
                 _fail(encoder, f"the state {name} does not keep its shape: {shapes}")
-        # a view counts with all that it keeps alive
-        kept.append(sum(tensor.untyped_storage().nbytes() for tensor in named_tensors(state).values()))
+        kept.append(sum(tensor.untyped_storage().nbytes() for tensor in named_tensors(state).values()))  # all that views keep
     if kept[4] != kept[-1]:
         _fail(encoder, f"the state grows: {kept[4]} bytes after {5 * piece} frames, {kept[-1]} bytes after {50 * piece}")
     with torch.no_grad():

@@ -70,6 +70,17 @@ class NormalisedByTheBatch(SA):
         return y + 1e-6 * y.mean(dim=0, keepdim=True).detach(), *more
 
 
+class NormalisedInTraining(SA):
+    """Has a BatchNorm, which reads the other utterances and the padding in training alone."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.batch_norm = torch.nn.BatchNorm1d(self.num_heads)
+
+    def finish(self, y):
+        return super().finish(self.batch_norm(y.flatten(0, -3)).view_as(y))
+
+
 class UndefinedGradient(SA):
     """Divides by zero where there is padding: its output is right, and the gradient is NaN."""
 
@@ -254,6 +265,7 @@ FAULTS = {
     Peeking: r"streaming differs from `forward` \(torch.float64, 7 frames .*\): by \S+ at \[\d, \d+, \d+\]",
     Padded: r"the output of an utterance of \d+ frames, with nan in the padding of its batch, is not what it is alone: by",
     NormalisedByTheBatch: r"the output of an utterance of 20 frames, with nan in the padding of its batch, is not what",
+    NormalisedInTraining: r"the output of an utterance of \d+ frames, with nan in the padding of its batch, is not what",
     UndefinedGradient: r"with nan in the padding, the gradient of blocks\.0\.attention\.scale is not that of .*: by inf",
     OtherStep: r"streaming differs from `forward` .*: by \d\.\de-0[567] at .*, where at most 1e-10 is allowed",
     Forgetful: r"streaming differs from `forward`",
