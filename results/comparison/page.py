@@ -57,7 +57,7 @@ def options(run: Summary) -> str:
     """What distinguishes the attention of a run from others of its class."""
     words = f", chunk {run.chunk}" if run.chunk > 1 else ""
     words += f", revisions {run.revisions}" if run.revisions else ""
-    return words + (f", maps of layers {', '.join(map(str, run.owners))} shared" if run.owners else "")
+    return words + (f", maps of layers {', '.join(str(owner + 1) for owner in run.owners)} shared" if run.owners else "")
 
 
 def published(path: Path = PUBLISHED) -> str:

@@ -89,6 +89,7 @@ def steps(root):
 RUNS = ["aa-cpu-librispeech-seed1", "aa-cpu-librispeech-seed2", "sa-1920-cpu-librispeech-seed1", "tuned-cpu-librispeech-seed1"]
 
 
+@pytest.mark.slow
 def test_all_are_run_once(here, capsys):
     assert main(here) == 0
     assert sorted(measured(here)) == RUNS and not list(here.glob("results/runs/*/overlap"))

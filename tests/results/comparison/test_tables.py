@@ -56,6 +56,7 @@ def row(folder, title):
     return next(line for line in tables.rows(of_scale) if line["attention"] == title)
 
 
+@pytest.mark.slow
 def test_rows(folder):
     assert page.comparison(folder).startswith("No experiment") and measured.read(folder) == {}
     for seed in (1, 2, 3):

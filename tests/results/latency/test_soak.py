@@ -87,6 +87,7 @@ def test_packets_are_the_utterances_in_a_row():
     assert torch.equal(heard, torch.cat([row["sig"] for row in data] * 4)[: 9 * 640])
 
 
+@pytest.mark.slow
 def test_state_that_grows_is_found():
     (line,), result = found(with_attention(Growing))
     assert line.startswith("the state grew") and result["difference"] < 2e-5
