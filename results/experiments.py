@@ -189,12 +189,14 @@ _SHARED = {
     for share in (2, 4)
     for reuse in ("map", "queries")
 }
-_MATCHED = Variant(SummaryMixing, {"num_heads": 2})  # about as many parameters as the baseline
+_POSITIONS = {BASELINE: Variant(AA), "AA relative": Variant(AA, _RELATIVE), "AA relative, plain": Variant(AA, _PLAIN)}
+_SUMMARY = {
+    "SummaryMixing": Variant(SummaryMixing),
+    "SummaryMixing, matched": Variant(SummaryMixing, {"num_heads": 2}),  # about as many parameters as the baseline
+}
 VARIANTS = {
     "modules": {
-        BASELINE: Variant(AA),
-        "AA relative": Variant(AA, _RELATIVE),
-        "AA relative, plain": Variant(AA, _PLAIN),
+        **_POSITIONS,
         "AA follower, map": Variant(AA, {**_FOLLOWER, "reuse": "map"}),
         "AA follower, queries": Variant(AA, {**_FOLLOWER, "reuse": "queries"}),
         "SA": Variant(SA, _WINDOW),
@@ -204,22 +206,8 @@ VARIANTS = {
         "SummaryMixing, cumulative": Variant(SummaryMixing, {"chunk": 1}),
         "SummaryMixing lite": Variant(SummaryMixing, {"lite": True}),
     },
-    "encoder": {
-        BASELINE: Variant(AA),
-        "AA relative": Variant(AA, _RELATIVE),
-        "AA relative, plain": Variant(AA, _PLAIN),
-        **_SHARED,
-        "SummaryMixing": Variant(SummaryMixing),
-        "SummaryMixing, matched": _MATCHED,
-    },
-    "model": {
-        BASELINE: Variant(AA),
-        "AA relative": Variant(AA, _RELATIVE),
-        "AA relative, plain": Variant(AA, _PLAIN),
-        **{name: _SHARED[name] for name in ("AA by 4, map", "AA relative by 4, map")},
-        "SummaryMixing": Variant(SummaryMixing),
-        "SummaryMixing, matched": _MATCHED,
-    },
+    "encoder": {**_POSITIONS, **_SHARED, **_SUMMARY},
+    "model": {**_POSITIONS, **{name: _SHARED[name] for name in ("AA by 4, map", "AA relative by 4, map")}, **_SUMMARY},
 }
 LENGTHS = {  # at which each group is timed, in frames of 40 ms: from 5 s on
     "modules": (125, 250, 500, 1024, 2048, 4096, 8192),

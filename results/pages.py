@@ -91,15 +91,11 @@ def regenerate(root: Path = ROOT) -> bool:
     return complete
 
 
-def main(arguments: Sequence[str]) -> int:
+def command(arguments: Sequence[str]) -> int:
     """0, or 1 if something could not be made."""
-
-    def command(words):
-        Parser(description=__doc__.split("\n")[0]).parse_args(words)
-        return 0 if regenerate() else 1
-
-    return exit_code(command, arguments)
+    Parser(description=__doc__.split("\n")[0]).parse_args(arguments)
+    return 0 if regenerate() else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_code(command, sys.argv[1:]))

@@ -23,7 +23,7 @@ from speech_attention.front_end import SAMPLE_RATE
 from speech_attention.model import SpeechEncoder
 from tqdm import tqdm
 
-from recipes import files, machine, text_table
+from recipes import files, text_table
 from recipes.command_line import Parser, UserError, exit_code
 from recipes.LibriSpeech.data.alignments import find_textgrids, read_tier
 from recipes.LibriSpeech.data.dataset import load_split, spread
@@ -133,7 +133,6 @@ def run(options: Namespace) -> tuple[dict, tuple | None]:
         for key, length in zip(progress(data.data_ids, "TextGrids"), lengths)
     }
     result = {
-        **origin.origin(folder, system, manifest, options.data_folder),
         "attention": type(model.encoder.blocks[0].attention).__name__,
         "frame_ms": model.frame_ms,
         "layers": len(model.encoder.blocks),
@@ -150,13 +149,11 @@ def run(options: Namespace) -> tuple[dict, tuple | None]:
         result["maps"]["shown"] = shown["id"]
     if phones and (found := measure_probe(system, data, phones)):
         result["probe"] = found
-    result["environment"] = machine.environment()
-    result["command"] = origin.command("results.attention.measure", options)
     if shown:
         maps = map_statistics.attention_maps(model, shown["sig"])
         tiers = [read_tier(textgrids[shown["id"]], tier) for tier in ("words", "phones")] if textgrids else ([], [])
         shown = maps, *([(i.label, i.start / hop, i.end / hop) for i in tier] for tier in tiers)
-    return result, shown
+    return origin.described(result, "results.attention.measure", options, system, manifest), shown
 
 
 def table(result: dict) -> str:
@@ -198,13 +195,8 @@ def remarks(result: dict, textgrids: str | None) -> Iterator[str]:
         yield "no --alignments: phoneme relationships and the probe are left out"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the numbers, write and draw them; 0, or 2 after one line about what the user can mend."""
-    return exit_code(command, arguments)
-
-
-def command(arguments: Sequence[str]) -> int:
-    """Do what the options say; returns the exit code."""
+def command(arguments: Sequence[str]) -> None:
+    """Print the numbers, write and draw them."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("experiment", metavar="FOLDER", help="of a trained experiment")
     parser.add_argument("--data_folder", help="a LibriSpeech tree; default: that of the experiment")
@@ -224,8 +216,7 @@ def command(arguments: Sequence[str]) -> int:
     drawn = figures.draw(result, shown, output)
     print("\n".join(remarks(result, options.alignments)))
     print(f"\n{table(result)}\n\n{output}: analysis.json, {', '.join(drawn)}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_code(command, sys.argv[1:]))

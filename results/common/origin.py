@@ -4,6 +4,7 @@ import shlex
 from argparse import Namespace
 from pathlib import Path
 
+from recipes import machine
 from recipes.LibriSpeech import experiment, summary
 from recipes.LibriSpeech.data.prepare import Manifest
 from recipes.LibriSpeech.inference.loading import Trained
@@ -12,15 +13,19 @@ OF_THIS_MACHINE = {"data_folder": "LIBRISPEECH", "alignments": "TEXTGRIDS"}
 """Options whose values are folders somewhere, and what stands for them in a command that others repeat."""
 
 
-def origin(folder: Path, system: Trained, manifest: Manifest, data_folder: str | None = None) -> dict:
-    """The experiment and its hash, the audio that it heard with its checksum, and whether it was trained on it."""
+def described(found: dict, module: str, options: Namespace, system: Trained, manifest: Manifest) -> dict:
+    """What was found, and before it the experiment with its hash, the audio that it heard with its checksum, and whether it
+    was trained on it; behind it the machine and the command of a module, see `command`."""
     return {
-        "experiment": folder.absolute().name,
+        "experiment": Path(options.experiment).absolute().name,
         "config_hash": summary.config_hash(experiment.identity(system.config)),
         "split": manifest.split,
         "sha256": manifest.sha256,
-        "codec": None if data_folder else system.config["codec"],
+        "codec": None if options.data_folder else system.config["codec"],
         "trained_on": manifest.split in system.config["train_splits"],
+        **found,
+        "environment": machine.environment(),
+        "command": command(module, options),
     }
 
 

@@ -98,6 +98,17 @@ def in_words(three, digits, unit=""):
     return f"{middle}{unit} [{low}, {high}]"
 
 
+def short(value, digits=2):
+    """A number in so many digits, or whole where it has as many.
+
+    Example
+    -------
+    >>> short(2.345), short(123.45), short(2.345, digits=3)
+    ('2.3', '123', '2.35')
+    """
+    return f"{value:.0f}" if value >= 10 ** (digits - 1) else f"{value:.{digits}g}"
+
+
 def measured_on(results):
     """The device of a file, and torch, in words.
 
@@ -155,16 +166,11 @@ def begin(path, conditions):
     environment = machine.environment()
     results, before = {**conditions, "environment": environment, "cells": []}, load(path)
     if before:
-        same_conditions(path, before, results)
+        flat = [{**old_or_new["environment"], **old_or_new} for old_or_new in (before, results)]
+        differ = [key for key in sorted(flat[1].keys() - {"git", "environment", "cells"}) if flat[0].get(key) != flat[1][key]]
+        if differ:  # two machines, or other options
+            raise UserError(f"{path} was measured with another {', '.join(differ)}: give another --output, or delete it")
     return before or results, environment["git"] and environment["git"]["commit"][:12] + "+" * environment["git"]["dirty"]
-
-
-def same_conditions(path, before, now):
-    """Refuse to put measurements of two machines, or under other options, into one file."""
-    flat = [{**results["environment"], **results} for results in (before, now)]
-    differ = [key for key in sorted(flat[1].keys() - {"git", "environment", "cells"}) if flat[0].get(key) != flat[1][key]]
-    if differ:
-        raise UserError(f"{path} was measured with another {', '.join(differ)}: give another --output, or delete it")
 
 
 def load(path):

@@ -1,6 +1,6 @@
 """What the page on the comparison shows, and README.md of it: tables, figures and the headline."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -94,24 +94,20 @@ def results(folder: Path = FILES, published: Path = PUBLISHED) -> str:
     if not scales:
         return NOTHING
     of_scale = next(iter(scales.values()))
-    papers = {entry["row"]: entry for entry in YAML(typ="safe").load(published.read_text()) if "row" in entry}
+    papers = [entry for entry in YAML(typ="safe").load(published.read_text()) if "row" in entry]
+    beside = {entry["row"]: f"{entry['test_clean']} ({entry['latency']})" for entry in papers}
     lines = [
         {
             "attention": one.experiment.title,
             "look-ahead": lookahead(one.experiment.lookahead_ms),
             "WER % here [95 % interval]": wer(one),
             "WER % in streams (texts that differ)": streaming(one),
-            "WER % published (its latency)": beside(papers.get(one.name)),
+            "WER % published (its latency)": beside.get(one.name, ""),
         }
         for one in sorted(of_scale, key=by_lookahead)
         if one.name in FIRST_PAGE
     ]
     return f"{markdown.table(lines)}\n\n{markdown.paragraph(sentence(of_scale))}"
-
-
-def beside(paper: Mapping | None) -> str:
-    """A published WER and its latency."""
-    return f"{paper['test_clean']} ({paper['latency']})" if paper else ""
 
 
 def state(folder: Path = FILES) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from recipes.command_line import UserError
 from recipes.files import write_json
 from recipes.LibriSpeech import run_folder
-from recipes.LibriSpeech.experiment import identity, load, run_name
+from recipes.LibriSpeech.experiment import identity, run_name
 from recipes.LibriSpeech.summary import Summary
 from results import MEASURED, ROOT, RUNS
 from results.experiments import Experiment, at_scale
@@ -49,8 +49,8 @@ class PlannedRun(NamedTuple):
 
     def config(self, common: Mapping) -> dict:
         """The resolved configuration that train.py makes of the settings."""
-        text = "\n".join(f"{key}: {value}" for key, value in self.settings(common).items() if key != "device")
-        return load(ROOT / "hparams" / f"{self.experiment.yaml}.yaml", text)[1]
+        settings = {key: value for key, value in self.settings(common).items() if key != "device"}
+        return self.experiment.load(**settings)[1]
 
     def command(self, common: Mapping) -> list[str]:
         """The start of train.py, in ROOT."""

@@ -209,13 +209,8 @@ def table(results: list[dict]) -> str:
     )
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the budgets; 0, or 1 if declared and measured disagree, or 2 after one line about what the user can mend."""
-    return exit_code(command, arguments)
-
-
 def command(arguments: Sequence[str]) -> int:
-    """Do what the options say; returns the exit code."""
+    """Print the budgets; 0, or 1 if declared and measured disagree."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="+", metavar="YAML", help="e.g. hparams/llsa.yaml")
     parser.add_argument("--scale", help="of hparams/scale; default: that of the YAML")
@@ -236,4 +231,4 @@ def command(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_code(command, sys.argv[1:]))

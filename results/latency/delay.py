@@ -22,7 +22,7 @@ import torch
 from speech_attention.front_end import SAMPLE_RATE
 from tqdm import tqdm
 
-from recipes import files, machine, text_table
+from recipes import files, text_table
 from recipes.command_line import Parser, UserError, exit_code
 from recipes.LibriSpeech.data.alignments import ctc_ends, find_textgrids, spoken_ends
 from recipes.LibriSpeech.data.dataset import load_split, spread
@@ -151,22 +151,12 @@ def run(options: Namespace) -> dict:
     ids = set(spread(ids, len(ids) if options.utterances is None else options.utterances))
     result = measure(system, data.filtered_sorted(key_test={"id": ids.__contains__}), packets, textgrids)
     result["left_out"] += without
-    return {
-        **origin.origin(folder, system, manifest, options.data_folder),
-        "word_ends": "TextGrid" if textgrids else "CTC",
-        **result,
-        "environment": machine.environment(),
-        "command": origin.command("results.latency.delay", options),
-    }
+    result = {"word_ends": "TextGrid" if textgrids else "CTC", **result}
+    return origin.described(result, "results.latency.delay", options, system, manifest)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the delays and write them; 0, or 2 after one line about what the user can mend."""
-    return exit_code(command, arguments)
-
-
-def command(arguments: Sequence[str]) -> int:
-    """Do what the options say; returns the exit code."""
+def command(arguments: Sequence[str]) -> None:
+    """Print the delays and write them."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("experiment", metavar="FOLDER", help="of a trained experiment")
     parser.add_argument("--data_folder", help="a LibriSpeech tree; default: that of the experiment")
@@ -186,8 +176,7 @@ def command(arguments: Sequence[str]) -> int:
     print(f"{result['utterances']} utterances; without an alignment that fits: {result['left_out']}")
     print("{different} of {compared} utterances come otherwise alone than in a batch\n".format(**result["alone"]))
     print(f"{table(result)}\n\n{output}")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_code(command, sys.argv[1:]))

@@ -18,7 +18,6 @@ from recipes.command_line import Parser, exit_code
 from results.common.figures import GREY, INK, PALE, PAPER, WIDTH, colour, for_text, plain, save
 from results.experiments import AGAINST_DEPTH
 
-ROOT = Path(__file__).parents[2]
 DEPTHS = range(1, 17)
 NARROW = {
     "scale": "base",
@@ -99,7 +98,7 @@ def draw(results: dict, path: Path) -> None:
 def command(arguments: Sequence[str]) -> None:
     """Measure, write depth.json and draw depth.png."""
     Parser(description=__doc__.split("\n")[0]).parse_args(arguments)
-    path = ROOT / "results" / "latency" / "depth.json"
+    path = Path(__file__).with_suffix(".json")
     files.write_json(path, measure())
     draw(json.loads(path.read_text()), path.with_suffix(".png"))
 

@@ -180,22 +180,12 @@ def run(options: Namespace) -> dict:
         raise UserError(f"{folder}: its attention has no streaming form, or remembers all of the past: nothing to compare with")
     manifest, data = load_split(folder, system.config, data_folder=options.data_folder)
     result = measure(system, data, options.minutes)
-    return {
-        **origin.origin(folder, system, manifest, options.data_folder),
-        **result,
-        "failures": failures(result),
-        "environment": machine.environment(),
-        "command": origin.command("results.latency.soak", options),
-    }
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Print what was found and write it; 0, or 1 if something failed, or 2 after one line about what the user can mend."""
-    return exit_code(command, arguments)
+    result["failures"] = failures(result)
+    return origin.described(result, "results.latency.soak", options, system, manifest)
 
 
 def command(arguments: Sequence[str]) -> int:
-    """Do what the options say; returns the exit code."""
+    """Print what was found and write it; 0, or 1 if something failed."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("experiment", metavar="FOLDER", help="of a trained experiment")
     parser.add_argument("--minutes", type=float, default=60, help="of audio; default: 60")
@@ -215,4 +205,4 @@ def command(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(exit_code(command, sys.argv[1:]))

@@ -4,9 +4,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from results.common.figures import INK, PALE, colour, for_text, plain, save, spread_out
-from results.common.timing import find
+from results.common.timing import find, short
 from results.experiments import BASELINE
-from results.speed.report import AGAINST, CLAIMS, DRAWN, DRAWN_OF, FRAME_S, WORDS, claimed, medians, short
+from results.speed.report import AGAINST, CLAIMS, DRAWN, DRAWN_OF, FRAME_S, WORDS, claimed, medians
 
 DASHES = {"plain": (1.5, 1), "SA follower": (4, 1.5), "lite": (4, 1.5)}  # where two lines have one colour
 TICKS = (1, 2, 5), (1, 1.5, 2, 3, 5, 7)  # of each power of ten, on axes that span much and little

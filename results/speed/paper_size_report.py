@@ -8,7 +8,7 @@ import numpy as np
 
 from recipes.text_table import table
 from results.common.markdown import lookahead
-from results.common.timing import find, in_words, measured_on, quartiles
+from results.common.timing import find, in_words, measured_on, quartiles, short
 from results.experiments import BASELINE
 
 HOURS = {"pretrain": 960, "finetune": 100}  # of LibriSpeech: all of train-*, and train-clean-100
@@ -106,7 +106,7 @@ def estimate_rows(results):
         stages = [cells.get((stage, name)) for stage in HOURS]
 
         def both(function):
-            return " + ".join("missing" if cell is None else _digits(function(cell)) for cell in stages)
+            return " + ".join("missing" if cell is None else short(function(cell), digits=3) for cell in stages)
 
         row = {"attention": name, "GFLOP a second of audio": both(lambda cell: cell["gflop"] / seconds)}
         for gpu in GPUS:
@@ -116,11 +116,6 @@ def estimate_rows(results):
         row["GFLOP/s in it"] = both(lambda cell: 1000 * cell["gflop"] / np.median(cell["step_ms"]))
         rows.append(row)
     return rows
-
-
-def _digits(value):
-    """A number in three digits, or whole from 100 on."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def conditions(results):

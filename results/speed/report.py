@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recipes.text_table import table
-from results.common.timing import find, in_words, quartiles
+from results.common.timing import find, in_words, quartiles, short
 from results.experiments import BASELINE, VARIANTS
 
 WORDS = {"forward_ms": "forward", "both_ms": "forward + backward", "peak_mib": "peak memory"}
@@ -106,11 +106,6 @@ def lengths_of(cells, group, variant=None):
 
 def seconds(frames):
     return short(frames * FRAME_S) + " s"
-
-
-def short(value):
-    """A number in two digits, or whole from 10 on."""
-    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def all_ratios(results):

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from recipes.command_line import exit_code
 from results import pages, reproduce
 from results.speed import page as speed
 
@@ -70,7 +71,7 @@ def test_a_damaged_file_stops_no_training(monkeypatch, capsys, error):
         raise error
 
     monkeypatch.setattr(pages, "fill_pages", fail)
-    assert not pages.regenerate() and pages.main([]) == 1
+    assert not pages.regenerate() and exit_code(pages.command, []) == 1
     assert f"no new tables: {type(error).__name__}" in capsys.readouterr().out
 
 

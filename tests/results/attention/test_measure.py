@@ -9,6 +9,7 @@ import torch
 from praatio import textgrid
 
 import train
+from recipes.command_line import exit_code
 from results.attention import measure
 from tests.recipes.tiny import SPLITS, arguments, write_tree
 
@@ -77,7 +78,7 @@ def test_the_command(make, tmp_path, capsys, monkeypatch):
     options = [str(experiment), "--output", str(output)]
     monkeypatch.setattr(measure.map_statistics, "lift", partial(measure.map_statistics.lift, least=40))
     capsys.readouterr()
-    assert measure.main([*options, "--alignments", str(tmp_path / "grids"), "--frames", "40"]) == 0
+    assert exit_code(measure.command, [*options, "--alignments", str(tmp_path / "grids"), "--frames", "40"]) == 0
     assert drawn(output) == list(FIGURES)
     text = (output / "analysis.json").read_text()
     result = json.loads(text)
@@ -111,7 +112,7 @@ def test_the_command(make, tmp_path, capsys, monkeypatch):
     assert "test-c: audio that it was not trained on; 4 utterances" in printed and "phones %" in printed
     assert f"uniform map {diagonality['uniform']:.3f}" in printed and "probe.png" in printed
 
-    assert measure.main([*options, "--split", "train-a", "--utterances", "3"]) == 0
+    assert exit_code(measure.command, [*options, "--split", "train-a", "--utterances", "3"]) == 0
     assert drawn(output) == ["diagonality", "similarity", "maps"]  # those of before are gone
     result = json.loads((output / "analysis.json").read_text())
     assert result["trained_on"] and result["utterances"] == 3 and "probe" not in result and "phones" not in result["maps"]
@@ -123,9 +124,9 @@ def test_the_command(make, tmp_path, capsys, monkeypatch):
 def test_summary_mixing_has_no_maps(make, tmp_path, capsys):
     options = [str(make("summary_mixing")), "--output", str(tmp_path / "output")]
     capsys.readouterr()
-    assert measure.main(options) == 2
+    assert exit_code(measure.command, options) == 2
     assert "SummaryMixing makes no attention maps: give --alignments" in capsys.readouterr().err
-    assert measure.main([*options, "--alignments", str(tmp_path / "grids")]) == 0
+    assert exit_code(measure.command, [*options, "--alignments", str(tmp_path / "grids")]) == 0
     assert drawn(tmp_path / "output") == ["probe"]
     assert "maps" not in json.loads((tmp_path / "output" / "analysis.json").read_text())
     assert "SummaryMixing makes no attention maps" in capsys.readouterr().out
@@ -154,6 +155,6 @@ def test_bad_input(make, tmp_path, capsys, monkeypatch):
         (["mine", "--alignments", "broken"], "broken/104-7-0000.TextGrid"),
         (["mine", "--output", "mine/hyperparams.yaml"], "hyperparams.yaml"),
     ]:
-        assert measure.main(options) == 2
+        assert exit_code(measure.command, options) == 2
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
         assert words in line

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from speech_attention.encoder import Encoder
 
+from recipes.command_line import exit_code
 from recipes.LibriSpeech import experiment
 from results.latency import budget
 
@@ -36,7 +37,7 @@ def run(tmp_path, capsys):
         path, output = tmp_path / "mine.yaml", tmp_path / "latency.json"
         output.unlink(missing_ok=True)
         path.write_text(text + NARROW)
-        code = budget.main([str(path), "--output", str(output), *options])
+        code = exit_code(budget.command, [str(path), "--output", str(output), *options])
         result = json.loads(output.read_text())["results"][0] if output.exists() else None
         return code, result, capsys.readouterr().err.splitlines()
 
@@ -197,7 +198,7 @@ def test_a_wrong_sum_is_noticed(run, monkeypatch, attention, wrong):
     ids=str,
 )
 def test_bad_input_is_one_line(capsys, arguments, words):
-    assert budget.main(arguments) == 2
+    assert exit_code(budget.command, arguments) == 2
     out, err = capsys.readouterr()
     assert err.startswith("error: ") and err.count("\n") == 1 and words in err
     assert not out
@@ -205,7 +206,7 @@ def test_bad_input_is_one_line(capsys, arguments, words):
 
 def test_what_is_printed(capsys):
     """Two experiments side by side, a line for each, and that the whole utterance is not a number."""
-    assert budget.main([str(HPARAMS / f"{name}.yaml") for name in ("aa", "llsa")]) == 0
+    assert exit_code(budget.command, [str(HPARAMS / f"{name}.yaml") for name in ("aa", "llsa")]) == 0
     out = capsys.readouterr().out
     assert f"{HPARAMS / 'llsa.yaml'}: attention look-ahead 160.0 ms, in all 200.0 ms" in out
     assert f"{HPARAMS / 'aa.yaml'}: attention look-ahead the whole utterance, in all the whole utterance" in out

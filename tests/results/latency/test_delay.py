@@ -9,7 +9,7 @@ from planted import HOP, noise_tree, random_model, save_experiment, script, scri
 from praatio import textgrid
 from speech_attention.attention import AA, LLSA
 
-from recipes.command_line import UserError
+from recipes.command_line import UserError, exit_code
 from recipes.LibriSpeech.data.alignments import read_tier, spoken_ends
 from recipes.LibriSpeech.inference.loading import Trained
 from results.latency import delay
@@ -134,7 +134,7 @@ def experiment(tmp_path):
 @pytest.mark.slow
 def test_the_command(experiment, tmp_path, capsys):
     output = tmp_path / "delay.json"
-    assert delay.main([str(experiment), "--hops", "40", "37", "--output", str(output)]) == 0
+    assert exit_code(delay.command, [str(experiment), "--hops", "40", "37", "--output", str(output)]) == 0
     text = output.read_text()
     result = json.loads(text)
     assert str(tmp_path) not in text and result["command"] == "python -m results.latency.delay mine --hops 40 37"
@@ -151,12 +151,12 @@ def test_the_command(experiment, tmp_path, capsys):
     grids.mkdir(parents=True)
     write_textgrid(grids / "10-7-0001.TextGrid", [(0.1, 0.2, "NOTHING")], 3.0)
     arguments = [str(experiment), "--split", "train-a", "--alignments", str(tmp_path / "grids"), "--output", str(output)]
-    assert delay.main(arguments) == 2  # its words are other ones
+    assert exit_code(delay.command, arguments) == 2  # its words are other ones
     assert "no utterance has an alignment" in capsys.readouterr().err
     (line,) = [line for line in (tmp_path / "tree/train-a/10/7/10-7.trans.txt").read_text().splitlines() if "0001" in line]
     words = line.split()[1:]
     write_textgrid(grids / "10-7-0001.TextGrid", [(n / 10, n / 10 + 0.05, word) for n, word in enumerate(words)], 3.0)
-    assert delay.main(arguments) == 0
+    assert exit_code(delay.command, arguments) == 0
     result = json.loads(output.read_text())
     assert (result["utterances"], result["left_out"], result["word_ends"]) == (1, 5, "TextGrid")
     assert result["trained_on"] and result["hops"][0]["words"] == len(words)
@@ -182,6 +182,6 @@ def test_the_command(experiment, tmp_path, capsys):
 )
 def test_bad_input(experiment, arguments, words, capsys, monkeypatch):
     monkeypatch.chdir(experiment.parent)
-    assert delay.main(arguments) == 2
+    assert exit_code(delay.command, arguments) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert words in line

@@ -8,6 +8,7 @@ import torch
 from planted import noise_tree, random_model, save_experiment
 from speech_attention.attention import LLSA
 
+from recipes.command_line import exit_code
 from recipes.LibriSpeech.inference.loading import Trained
 from results.latency import soak
 
@@ -128,18 +129,18 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(soak, "SLOWER", float("inf"))
     save_experiment(tmp_path / "mine", noise_tree(tmp_path / "tree", ["test-c"]), overrides=CONFORMER)
     arguments = [str(tmp_path / "mine"), "--minutes", "0.3", "--output", str(tmp_path / "soak.json")]
-    assert soak.main(arguments) == 0
+    assert exit_code(soak.command, arguments) == 0
     text = (tmp_path / "soak.json").read_text()
     result = json.loads(text)
     assert result["command"] == "python -m results.latency.soak mine --minutes 0.3" and str(tmp_path) not in text
     assert result["failures"] == [] and result["frames"] == 450
     assert "distance from offline, after 450 frames" in capsys.readouterr().out
     monkeypatch.setattr(soak, "TOLERANCE", 0)
-    assert soak.main(arguments) == 1
+    assert exit_code(soak.command, arguments) == 1
     assert "failed: at the end, outputs are" in capsys.readouterr().err
     for wrong, words in (([str(tmp_path)], "not the folder"), ([*arguments, "--minutes", "0.1"], "10 s or more")):
-        assert soak.main(wrong) == 2
+        assert exit_code(soak.command, wrong) == 2
         assert words in capsys.readouterr().err
     save_experiment(tmp_path / "aa", tmp_path / "tree", yaml="aa")
-    assert soak.main([str(tmp_path / "aa")]) == 2
+    assert exit_code(soak.command, [str(tmp_path / "aa")]) == 2
     assert "no streaming form" in capsys.readouterr().err
