@@ -6,7 +6,6 @@ round all variants take turns, so a ratio of two variants is taken round by roun
 
 import argparse
 import json
-import sys
 import time
 from itertools import accumulate
 from pathlib import Path
@@ -56,12 +55,9 @@ def peak_bytes(device, function, *arguments):
 
 def take_turns(subjects, repeats, title, measure):
     """Call `measure(subject)` for all subjects in `repeats` rounds; each round begins with the next subject."""
-    bar = tqdm(desc=title, total=repeats * len(subjects), unit="run", disable=not sys.stderr.isatty(), leave=False)
-    for turn in range(repeats):
-        for i in range(len(subjects)):
-            measure(subjects[(i + turn) % len(subjects)])
-            bar.update()
-    bar.close()
+    order = [subjects[(i + turn) % len(subjects)] for turn in range(repeats) for i in range(len(subjects))]
+    for subject in tqdm(order, title, unit="run", disable=None, leave=False):
+        measure(subject)
 
 
 def find(results):

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 GRACE_SECONDS = 10
@@ -87,7 +86,7 @@ class TrainingProcess:
         """The last line of the log, or what ended the process."""
         if self.process.returncode < 0:
             return f"killed by {signal.Signals(-self.process.returncode).name}"
-        lines = [line for line in Path(self.log).read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         return lines[-1] if lines else f"exit code {self.process.returncode}"
 
     def release(self):
