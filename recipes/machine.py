@@ -32,7 +32,7 @@ def environment() -> dict[str, Any]:
     return {
         "versions": {"python": platform.python_version(), **versions},
         "os": platform.platform(),
-        "cpu": _cpu_model(),
+        "cpu": _proc("cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": torch.get_num_threads(),
         "memory_gib": round(memory / 2**30, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -61,23 +61,17 @@ def peak_memory_mib(device: "str | torch.device" = "cpu") -> float:
     """
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    status = Path("/proc/self/status")  # on Linux `getrusage` starts from the peak of the process that started this one
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 2**10
+    if held := _proc("self/status", "VmHWM"):  # in KiB; on Linux `getrusage` starts from the peak of this process' parent
+        return int(held.split()[0]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes on macOS, KiB elsewhere
 
 
-def _cpu_model() -> str:
-    """Name of the processor."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def _proc(file: str, name: str) -> str | None:
+    """What Linux says under a name in a file of /proc; None elsewhere."""
+    path = Path("/proc", file)
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), None)
 
 
 def _git_state(file: Path) -> dict[str, Any] | None:

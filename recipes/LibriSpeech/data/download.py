@@ -17,45 +17,23 @@ from recipes.LibriSpeech.data.prepare import splits_in
 
 LIBRISPEECH = "https://www.openslr.org/resources/12"
 MINI_LIBRISPEECH = "https://www.openslr.org/resources/31"
-# Split: (address, "algorithm:digest" of the archive as its publisher has it).
-ARCHIVES = {
-    "train-clean-100": (
-        f"{LIBRISPEECH}/train-clean-100.tar.gz",
-        "sha256:d4ddd1d5a6ab303066f14971d768ee43278a5f2a0aa43dc716b0e64ecbbbf6e2",
-    ),
-    "train-clean-360": (
-        f"{LIBRISPEECH}/train-clean-360.tar.gz",
-        "sha256:146a56496217e96c14334a160df97fffedd6e0a04e66b9c5af0d40be3c792ecf",
-    ),
-    "train-other-500": (
-        f"{LIBRISPEECH}/train-other-500.tar.gz",
-        "sha256:ddb22f27f96ec163645d53215559df6aa36515f26e01dd70798188350adcb6d2",
-    ),
-    "dev-clean": (
-        f"{LIBRISPEECH}/dev-clean.tar.gz",
-        "sha256:76f87d090650617fca0cac8f88b9416e0ebf80350acb97b343a85fa903728ab3",
-    ),
-    "dev-other": (
-        f"{LIBRISPEECH}/dev-other.tar.gz",
-        "sha256:12661c48e8c3fe1de2c1caa4c3e135193bfb1811584f11f569dd12645aa84365",
-    ),
-    "test-clean": (
-        f"{LIBRISPEECH}/test-clean.tar.gz",
-        "sha256:39fde525e59672dc6d1551919b1478f724438a95aa55f874b576be21967e6c23",
-    ),
-    "test-other": (
-        f"{LIBRISPEECH}/test-other.tar.gz",
-        "sha256:d09c181bba5cf717b3dee7d4d592af11a3ee3a09e08ae025c5506f6ebe961c29",
-    ),
-    "train-clean-5": (
-        f"{MINI_LIBRISPEECH}/train-clean-5.tar.gz",
-        "md5:5df7d4e78065366204ca6845bb08f490",
-    ),
-    "dev-clean-2": (
-        f"{MINI_LIBRISPEECH}/dev-clean-2.tar.gz",
-        "md5:6d7ab67ac6a1d2c993d050e16d61080d",
-    ),
+CHECKSUMS = {
+    LIBRISPEECH: {
+        "train-clean-100": "sha256:d4ddd1d5a6ab303066f14971d768ee43278a5f2a0aa43dc716b0e64ecbbbf6e2",
+        "train-clean-360": "sha256:146a56496217e96c14334a160df97fffedd6e0a04e66b9c5af0d40be3c792ecf",
+        "train-other-500": "sha256:ddb22f27f96ec163645d53215559df6aa36515f26e01dd70798188350adcb6d2",
+        "dev-clean": "sha256:76f87d090650617fca0cac8f88b9416e0ebf80350acb97b343a85fa903728ab3",
+        "dev-other": "sha256:12661c48e8c3fe1de2c1caa4c3e135193bfb1811584f11f569dd12645aa84365",
+        "test-clean": "sha256:39fde525e59672dc6d1551919b1478f724438a95aa55f874b576be21967e6c23",
+        "test-other": "sha256:d09c181bba5cf717b3dee7d4d592af11a3ee3a09e08ae025c5506f6ebe961c29",
+    },
+    MINI_LIBRISPEECH: {
+        "train-clean-5": "md5:5df7d4e78065366204ca6845bb08f490",
+        "dev-clean-2": "md5:6d7ab67ac6a1d2c993d050e16d61080d",
+    },
 }
+"""Algorithm:digest of the archive of each split, as its publisher has it, by the address of the publisher."""
+ARCHIVES = {split: (f"{url}/{split}.tar.gz", digest) for url, digests in CHECKSUMS.items() for split, digest in digests.items()}
 CHUNK = 1 << 16
 TIMEOUT = (10, 60)  # seconds to connect, and without a byte
 

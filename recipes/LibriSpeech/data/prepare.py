@@ -80,7 +80,7 @@ def find_root(data_folder: str | Path) -> Path:
 
 
 def prepare(
-    data_folder: str | Path, save_folder: str | Path, splits: Iterable[str], skip_bad: bool = False, jobs: int | None = None
+    data_folder: str | Path, save_folder: str | Path, splits: Iterable[str], skip_bad: bool = False
 ) -> dict[str, Manifest]:
     """Checks splits of a LibriSpeech tree and writes `<split>.csv` and `<split>.json` for each.
 
@@ -96,8 +96,6 @@ def prepare(
         Names of the splits.
     skip_bad : bool
         Leave bad audio files out, with a warning, instead of refusing the split.
-    jobs : int
-        Files checked at a time; the number of cores if None.
 
     Returns
     -------
@@ -118,12 +116,9 @@ def prepare(
     save_folder.mkdir(parents=True, exist_ok=True)
     manifests = {}
     for split in splits:
-        manifest = _prepare_split(root, save_folder, split, skip_bad, jobs or os.cpu_count())
+        manifest = _prepare_split(root, save_folder, split, skip_bad)
         if manifest.skipped:
-            print(
-                f"WARNING: {split}: {_some(manifest.skipped, 'bad audio file')} left out of {manifest.path}.",
-                file=sys.stderr,
-            )
+            print(f"WARNING: {split}: {_some(manifest.skipped, 'bad audio file')} left out of {manifest.path}.", file=sys.stderr)
         manifests[split] = manifest
     return manifests
 
@@ -145,7 +140,7 @@ def splits_in(root: Path) -> list[str]:
     return [f.name for f in folders if any(f.glob("*/*/*.flac")) or any(f.glob("*/*/*.trans.txt"))]
 
 
-def _prepare_split(root: Path, save_folder: Path, split: str, skip_bad: bool, jobs: int | None) -> Manifest:
+def _prepare_split(root: Path, save_folder: Path, split: str, skip_bad: bool) -> Manifest:
     """Prepares one split, or takes the manifest that is there."""
     audio = {path.stem: path for path in sorted((root / split).glob("*/*/*.flac"))}
     texts = sorted((root / split).glob("*/*/*.trans.txt"))
@@ -160,7 +155,7 @@ def _prepare_split(root: Path, save_folder: Path, split: str, skip_bad: bool, jo
 
     transcripts = _read_transcripts(split, texts)
     _check_pairs(split, audio, transcripts)
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         running = pool.map(_check_audio, audio.values())
         checks = list(tqdm(running, total=len(audio), desc=f"Checking {split}", unit="file"))
     bad = [(path.relative_to(root), error) for path, (_, error) in zip(audio.values(), checks) if error]
@@ -239,11 +234,9 @@ def _read_transcripts(split: str, texts: Iterable[Path]) -> dict[str, str]:
 
 def _check_pairs(split: str, audio: Mapping[str, Path], transcripts: Mapping[str, str]) -> None:
     """Every audio file needs a transcript, and the other way round."""
-    unwritten = sorted(audio.keys() - transcripts.keys())
-    if unwritten:
+    if unwritten := sorted(audio.keys() - transcripts.keys()):
         raise UserError(f"Split {split} has {_some(unwritten, 'FLAC file')} without a transcript: unpack it again.")
-    unspoken = sorted(transcripts.keys() - audio.keys())
-    if unspoken:
+    if unspoken := sorted(transcripts.keys() - audio.keys()):
         raise UserError(f"Split {split} has {_some(unspoken, 'transcript')} without a FLAC file: unpack it again.")
 
 
@@ -268,9 +261,9 @@ def _check_audio(path: Path) -> tuple[int, str | None]:
         return 0, "truncated or unreadable"
 
 
-def _some(names: Sequence[str], what: str, first: int = 3) -> str:
+def _some(names: Sequence[str], what: str) -> str:
     """Counts and names a few: "5 FLAC files (a, b, c, ...)"."""
-    named = ", ".join(names[:first]) + (", ..." if len(names) > first else "")
+    named = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     return f"{len(names)} {what}{'s' if len(names) > 1 else ''} ({named})"
 
 

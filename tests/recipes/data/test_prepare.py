@@ -31,7 +31,7 @@ def audio_of(root, split):
 
 def test_manifest_describes_the_split(make_tree, tmp_path):
     root = make_tree({"train-a": 5, "dev-b": 2}, seconds=0.75)
-    manifests = prepare(root, tmp_path / "save", ["train-a", "dev-b"], jobs=2)
+    manifests = prepare(root, tmp_path / "save", ["train-a", "dev-b"])
     assert list(manifests) == ["train-a", "dev-b"]
     train = manifests["train-a"]
     assert (train.split, train.utterances, train.speakers, train.skipped) == ("train-a", 5, 2, [])
