@@ -20,27 +20,6 @@ class SpeechState(TypedDict):
     encoder: EncoderState
 
 
-class Budget(TypedDict):
-    """Parts of a latency, in samples, see `SpeechEncoder.budget`."""
-
-    window: int
-    frame: int
-    chunk: int
-    attention: float
-    convolution: float
-
-
-class Latency(TypedDict):
-    """A latency as declared and as measured, see `SpeechEncoder.latency`; None where it is the whole utterance."""
-
-    frame_ms: float
-    declared_frames: float | None
-    measured_frames: int | None
-    attention_ms: float | None
-    total_ms: float | None
-    measured_ms: float | None
-
-
 class SpeechEncoder(Streaming[SpeechState]):
     """A front end and an encoder, which pre-training makes and fine-tuning starts from.
 
@@ -143,7 +122,7 @@ class SpeechEncoder(Streaming[SpeechState]):
         y, valid, encoder = self.encoder.advance(x, valid, state["encoder"])
         return y, valid, {"front_end": front_end, "encoder": encoder}
 
-    def budget(self) -> Budget | None:
+    def budget(self) -> dict[str, float] | None:
         """What makes up the latency of a frame, as the modules declare it: from its first sample to the last one that it reads.
 
         It is the latency of the first frame of a chunk, which waits longest.
@@ -168,7 +147,7 @@ class SpeechEncoder(Streaming[SpeechState]):
             "convolution": (self.encoder.lookahead - chunk - attention) * hop,
         }
 
-    def latency(self) -> Latency:
+    def latency(self) -> dict[str, float | None]:
         """The look-ahead that the modules declare, beside the one that a gradient measures with this model's weights, in float64.
 
         Returns
@@ -185,12 +164,11 @@ class SpeechEncoder(Streaming[SpeechState]):
         model = copy.deepcopy(self).cpu().double().eval()
         last = last_input(lambda x: model(x, torch.tensor([frames * hop]))[0], samples, frame)
         to_the_end = last // hop == frames - 1
-        attention_ms = None if whole else ahead * self.frame_ms
         return {
             "frame_ms": self.frame_ms,
             "declared_frames": None if whole else ahead,
             "measured_frames": None if to_the_end else last // hop - frame,
-            "attention_ms": attention_ms,
+            "attention_ms": None if whole else ahead * self.frame_ms,
             "total_ms": None if whole else 1000 * (self.front_end.hop + self.lookahead) / SAMPLE_RATE,
             "measured_ms": None if to_the_end else 1000 * (last + 1 - frame * hop) / SAMPLE_RATE,
         }

@@ -105,9 +105,8 @@ class BESTRQ(nn.Module):
 
         SpeechBrain's quantiser gives the same numbers, but makes a tensor (.., num_codes, code_dim) on the way.
         """
-        return ((stacked @ self.quantiser.P) @ self.quantiser.CB.T).argmax(
-            dim=-1
-        )  # all codes have length 1, so the nearest one has the largest product
+        # all codes have length 1, so the nearest one has the largest product
+        return ((stacked @ self.quantiser.P) @ self.quantiser.CB.T).argmax(dim=-1)
 
     def forward(
         self, front_end: FrontEnd, encoder: Encoder, samples: Tensor, lengths: Tensor, step: int = 0

@@ -33,7 +33,13 @@ def tree_map(function: Callable[..., Any], *trees: State) -> State:
 
 
 def named_tensors(state: Any, prefix: str = "") -> dict[str, Tensor]:
-    """The tensors of a nested state by name, such as blocks.0.attention.v."""
+    """The tensors of a nested state by name, such as blocks.0.attention.v.
+
+    Example
+    -------
+    >>> named_tensors({"a": torch.tensor(1), "b": [torch.tensor(2), {"c": torch.tensor(3)}]}, "state.")
+    {'state.a': tensor(1), 'state.b.0': tensor(2), 'state.b.1.c': tensor(3)}
+    """
     if isinstance(state, Tensor):
         return {prefix.removesuffix("."): state}
     parts = state.items() if isinstance(state, dict) else enumerate(state or [])
@@ -42,9 +48,7 @@ def named_tensors(state: Any, prefix: str = "") -> dict[str, Tensor]:
 
 def state_bytes(state: object) -> int:
     """The size of a nested state, in bytes."""
-    sizes: list[int] = []
-    tree_map(lambda tensor: sizes.append(tensor.numel() * tensor.element_size()), state)
-    return sum(sizes)
+    return sum(tensor.numel() * tensor.element_size() for tensor in named_tensors(state).values())
 
 
 class Streaming(nn.Module, Generic[State]):
@@ -97,7 +101,7 @@ def stream(module: Streaming, x: Tensor, sizes: list[int], state: Any = None) ->
     return [*outputs, module.flush(state)]
 
 
-def last_input(forward: Callable[[Tensor], Tensor], samples: Tensor, frame: int, dtype: torch.dtype = torch.float64) -> int:
+def last_input(forward: Callable[[Tensor], Tensor], samples: Tensor, frame: int) -> int:
     """The last input that an output frame depends on, found by one backward pass.
 
     It is the last one with a gradient that is not zero. To change an input and compare outputs would miss inputs whose effect
@@ -106,22 +110,20 @@ def last_input(forward: Callable[[Tensor], Tensor], samples: Tensor, frame: int,
     Arguments
     ---------
     forward : callable
-        Function of (1, samples, ..) that returns (1, frames, ..), in `dtype`.
+        Function of (1, samples, ..) that returns (1, frames, ..), in float64.
     samples : torch.Tensor
         Input, (1, samples, ..).
     frame : int
         Number of the output frame.
-    dtype : torch.dtype
-        In which to compute.
 
     Returns
     -------
     int
         Number of that input.
     """
-    x = samples.to(dtype).clone().requires_grad_(True)
+    x = samples.double().clone().requires_grad_(True)
     y = forward(x)[0, frame]
-    weight = torch.linspace(0.5, 1.5, y.numel(), dtype=dtype).view_as(y)  # not constant, since a norm would hide that
+    weight = torch.linspace(0.5, 1.5, y.numel(), dtype=torch.float64).view_as(y)  # not constant, since a norm would hide that
     (gradient,) = torch.autograd.grad((y * weight).sum(), x)
     touched = gradient.abs().flatten(2).sum(-1)[0] if gradient.dim() > 2 else gradient.abs()[0]
     return int(touched.nonzero().max())

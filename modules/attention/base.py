@@ -26,6 +26,11 @@ def followed(shared: Shared) -> tuple[Tensor, ...]:
     return shared
 
 
+def pad(x: Tensor, before: int, after: int) -> Tensor:
+    """Pad axis 1 of x with zeros, or with False."""
+    return F.pad(x, (0, 0) * (x.dim() - 2) + (before, after)) if before or after else x
+
+
 class Mixer(nn.Module):
     """What mixes the frames of a block: an attention, or what stands in its place. Blocks and encoder use only these hooks.
 

@@ -53,15 +53,15 @@ class Layout:
         """The number of groups that `time` frames complete."""
         return max(0, (time - self.lookahead - 1) // self.chunk + 1)
 
-    def expand(self, x: Tensor, dim: int = 1) -> Tensor:
-        """Lay out frames in groups, at axis `dim`: (.., time, ..) -> (.., groups, frames, ..).
+    def expand(self, x: Tensor) -> Tensor:
+        """Lay out frames in groups: (batch, time, ..) -> (batch, groups, frames, ..).
 
-        Entry [g, j] of the result is frame g * chunk + offsets[j]; groups that are not complete are left out.
+        Entry [:, g, j] of the result is frame g * chunk + offsets[j]; groups that are not complete are left out.
         """
         if not self.pending:  # groups do not overlap
-            used = self.groups(x.size(dim)) * self.chunk
-            return x.narrow(dim, 0, used).unflatten(dim, (used // self.chunk, self.chunk))
-        windows = x.unfold(dim, self.lookahead + 1, self.chunk)  # (.., groups, .., lookahead + 1), a view
+            used = self.groups(x.size(1)) * self.chunk
+            return x[:, :used].unflatten(1, (used // self.chunk, self.chunk))
+        windows = x.unfold(1, self.lookahead + 1, self.chunk)  # (batch, groups, .., lookahead + 1), a view
         if len(self.offsets) <= self.lookahead:  # only some of the look-ahead frames
             windows = windows.index_select(-1, torch.tensor(self.offsets, device=x.device))
-        return windows.movedim(-1, dim + 1)
+        return windows.movedim(-1, 2)

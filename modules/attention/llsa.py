@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import Attention, Mixed, MixerState, Shared, followed
+from .base import Attention, Mixed, MixerState, Shared, followed, pad
 from .layout import Layout
 
 QUERIES = 72  # groups are put together until they have about this many queries, which share one stretch of keys
@@ -93,11 +93,12 @@ class LLSA(Attention):
         history = {name: torch.cat([state[name].to(t.dtype), t[:, :, :chunk].flatten(1, 2)], dim=1) for name, t in local.items()}
         block = min(groups, max(1, QUERIES // frames))  # groups of a block, which share one stretch of keys
         blocks = -(-groups // block)
+        missing = blocks * block - groups  # groups that the last block lacks
 
         def keys(name: str) -> Tensor:
             """What each block can reach: L final frames before it, then its own frames; (batch * blocks, keys, ..)."""
-            own = _pad(local[name], blocks * block).reshape(batch, blocks, block * frames, *local[name].shape[3:])
-            past = _pad(history[name], left + blocks * block * chunk).unfold(1, left, block * chunk)[:, :blocks]
+            own = pad(local[name], 0, missing).reshape(batch, blocks, block * frames, *local[name].shape[3:])
+            past = pad(history[name], 0, missing * chunk).unfold(1, left, block * chunk)[:, :blocks]
             return torch.cat([past.movedim(-1, 2), own], dim=2).flatten(0, 1)
 
         if self.role == "follower":
@@ -106,7 +107,7 @@ class LLSA(Attention):
         else:
             q = queries[0][:, :, :chunk] if final else queries[0]
             seen, own, distance = self._masks(block, q.size(2), q.device)
-            q = _pad(q, blocks * block).reshape(batch * blocks, -1, *q.shape[3:])
+            q = pad(q, 0, missing).reshape(batch * blocks, -1, *q.shape[3:])
             longest = left + block * chunk + self.layout.lookahead
             distances = torch.arange(longest, -longest - 1, -1, device=q.device)
             rows = torch.arange(q.size(1), device=q.device)[:, None]
@@ -154,10 +155,3 @@ class LLSA(Attention):
 
     def initial_state(self, batch_size: int) -> MixerState:
         return self._cache(batch_size, self.left_context)
-
-
-def _pad(x: Tensor, size: int) -> Tensor:
-    """Pad axis 1 of x with zeros, or with False, to `size`."""
-    if x.size(1) == size:
-        return x
-    return torch.cat([x, x.new_zeros(x.size(0), size - x.size(1), *x.shape[2:])], dim=1)

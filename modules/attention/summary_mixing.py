@@ -114,9 +114,8 @@ class SummaryMixing(Mixer):
         values = parts[0]
         total = values.masked_fill(~valid[..., None], 0.0).sum(dim=2, dtype=torch.promote_types(values.dtype, torch.float32))
         total, count, state = self._accumulate(total, valid.sum(dim=2), state)
-        mean = (total / count.clamp(min=1)[..., None]).to(values.dtype)[
-            :, :, None
-        ]  # (batch, groups, 1, dim), or one group for all
+        # (batch, groups, 1, dim), or one group for all
+        mean = (total / count.clamp(min=1)[..., None]).to(values.dtype).unsqueeze(2)
         y = mean.expand_as(values) if self.lite else F.gelu(self.c_f(parts[1]) + self.c_s(self.norm_s(mean)))
         return y, valid, state, None
 

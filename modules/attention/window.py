@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import Attention, Mixed, MixerState, Shared, followed
+from .base import Attention, Mixed, MixerState, Shared, followed, pad
 
 
 class WindowedAttention(Attention):
@@ -57,7 +57,7 @@ class WindowedAttention(Attention):
         inputs = {**dict(zip(names, queries)), "valid": valid}
         left, right, time = self.left_context, self.layer_lookahead, valid.size(1)
         if state is None:  # a whole utterance: nothing comes before it or after it
-            inputs = {name: t if name == "q" else _pad(t, left, right) for name, t in inputs.items()}
+            inputs = {name: t if name == "q" else pad(t, left, right) for name, t in inputs.items()}
         else:
             inputs = {name: torch.cat([state[name], t], dim=1) for name, t in inputs.items()}
             after = {name: t[:, time:] for name, t in inputs.items()}
@@ -94,7 +94,7 @@ class WindowedAttention(Attention):
             The map of each block.
         """
         window = self.left_context + 1 + self.layer_lookahead
-        q = _pad(q, 0, -q.size(1) % block).reshape(-1, block, *q.shape[2:])
+        q = pad(q, 0, -q.size(1) % block).reshape(-1, block, *q.shape[2:])
         k, v, valid = (self._keys(t, block) for t in (k, v, valid))
         distance = torch.arange(block + window - 1, device=q.device) - torch.arange(block, device=q.device)[:, None]
         # every query sees its own key, valid or not: a softmax over no keys would be NaN
@@ -106,7 +106,7 @@ class WindowedAttention(Attention):
     def _keys(self, t: Tensor, block: int) -> Tensor:
         """The stretch of keys that each block can reach: (batch, L + time + R, ..) -> (batch * blocks, L + block + R, ..)."""
         reach = block + self.left_context + self.layer_lookahead
-        t = _pad(t, 0, (reach - t.size(1)) % block)
+        t = pad(t, 0, (reach - t.size(1)) % block)
         return t.unfold(1, reach, block).movedim(-1, 2).flatten(0, 1)
 
     def _delay(self, shared: tuple[Tensor, ...], held: Tensor, time: int) -> tuple[tuple[Tensor, ...], Tensor]:
@@ -132,7 +132,7 @@ class WindowedAttention(Attention):
         rows = to_band(weights).transpose(1, 2)  # (batch * blocks, block, heads, L + 1 + R)
         rows = torch.cat([held, rows.reshape(held.size(0), -1, *rows.shape[2:])[:, :time]], dim=1)
         rows, held = rows[:, :time], rows[:, time:]
-        rows = _pad(rows, 0, -time % block).reshape(-1, block, *rows.shape[2:])
+        rows = pad(rows, 0, -time % block).reshape(-1, block, *rows.shape[2:])
         return (from_band(rows.transpose(1, 2)),), held
 
     def initial_state(self, batch_size: int) -> MixerState:
@@ -160,8 +160,3 @@ def from_band(x: Tensor) -> Tensor:
     """The inverse of `to_band`, with zeros outside the band: (.., rows, width) -> (.., rows, rows + width - 1)."""
     rows, width = x.shape[-2:]
     return F.pad(x, (0, rows)).flatten(-2)[..., :-rows].unflatten(-1, (rows, rows + width - 1))
-
-
-def _pad(x: Tensor, before: int, after: int) -> Tensor:
-    """Pad axis 1 of x (batch, time, ..) with zeros, or with False."""
-    return F.pad(x, (0, 0) * (x.dim() - 2) + (before, after))

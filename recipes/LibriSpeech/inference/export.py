@@ -44,7 +44,7 @@ from typing import Any
 import torch
 from speech_attention.front_end import SAMPLE_RATE, FbankFrontEnd
 from speech_attention.model import CTCModel, SpeechState
-from speech_attention.streaming import state_bytes, tree_map
+from speech_attention.streaming import named_tensors, state_bytes, tree_map
 from torch import nn
 from torch.nn import functional as F
 from torchaudio.transforms import Spectrogram
@@ -113,22 +113,8 @@ class Step(nn.Module):
     def forward(self, samples: torch.Tensor, valid: torch.Tensor, *state: torch.Tensor) -> tuple[torch.Tensor, ...]:
         tensors = iter(state)
         log_probs, valid, next_state = self.model.advance(samples, valid, tree_map(lambda _: next(tensors), self.start))
-        after = flat(next_state)
-        return log_probs, valid, *(after[name] for name in flat(self.start))
-
-
-def flat(state: Any, prefix: str = "") -> dict[str, Any]:
-    """The tensors of a nested state by name.
-
-    Example
-    -------
-    >>> flat({"a": 1, "b": [2, {"c": 3}]}, "state.")
-    {'state.a': 1, 'state.b.0': 2, 'state.b.1.c': 3}
-    """
-    if not isinstance(state, (dict, list)):
-        return {prefix.removesuffix("."): state}
-    parts = state.items() if isinstance(state, dict) else enumerate(state)
-    return {name: tensor for key, part in parts for name, tensor in flat(part, f"{prefix}{key}.").items()}
+        after = named_tensors(next_state)
+        return log_probs, valid, *(after[name] for name in named_tensors(self.start))
 
 
 def metadata(system: loading.Trained, start: SpeechState) -> dict[str, Any]:
@@ -146,7 +132,7 @@ def metadata(system: loading.Trained, start: SpeechState) -> dict[str, Any]:
     """
     encoder, hop, config = system.model.encoder, system.model.front_end.hop, experiment.identity(system.config)
     state, environment = [], machine.environment()
-    for name, tensor in flat(start, "state.").items():
+    for name, tensor in named_tensors(start, "state.").items():
         (initial,) = tensor.unique().tolist() or [0]
         dtype = str(tensor.dtype).removeprefix("torch.")
         state.append({"name": name, "shape": list(tensor.shape[1:]), "dtype": dtype, "initial": initial})
@@ -221,7 +207,7 @@ def step_proto(model: CTCModel, start: SpeechState) -> Any:
     import onnxscript
 
     two = tree_map(lambda tensor: torch.cat([tensor, tensor]), start)  # one stream would be taken for a constant
-    chunk, states = model.encoder.layout.chunk, flat(two, "state.")
+    chunk, states = model.encoder.layout.chunk, named_tensors(two, "state.")
     inputs = {"samples": torch.zeros(2, chunk * model.front_end.hop), "valid": torch.ones(2, chunk, dtype=torch.bool), **states}
     batch = {0: torch.export.Dim("batch")}
 
@@ -238,7 +224,7 @@ def step_proto(model: CTCModel, start: SpeechState) -> Any:
                 Step(model, start).eval(),
                 tuple(inputs.values()),
                 input_names=list(inputs),
-                output_names=["log_probs", "valid_out", *flat(start, "next.")],
+                output_names=["log_probs", "valid_out", *named_tensors(start, "next.")],
                 dynamic_shapes=(batch, batch, (batch,) * len(states)),
                 opset_version=OPSET,
                 custom_translation_table={torch.ops.aten.cos.default: cosine},

@@ -8,11 +8,11 @@ from speech_attention.recognizer import Output, Recognizer, Stream
 from tqdm import tqdm
 
 
-def random_hops(seed: int, largest: int = SAMPLE_RATE) -> Iterator[int]:
-    """An endless row of hops, 1 to `largest` samples each (1 s), every size as likely as any other."""
+def random_hops(seed: int) -> Iterator[int]:
+    """An endless row of hops, 1 to 16000 samples (1 s) each, every size as likely as any other."""
     generator = random.Random(seed)
     while True:
-        yield generator.randint(1, largest)
+        yield generator.randint(1, SAMPLE_RATE)
 
 
 def stream_rounds(
@@ -50,7 +50,7 @@ def stream_rounds(
         live = [entry for entry in live if not entry[1].ended]
 
 
-def stream_words(recognizer: Recognizer, data: Sequence[dict], hops: Iterable[int], streams: int = 16) -> dict[str, list[str]]:
+def stream_words(recognizer: Recognizer, data: Sequence[dict], hops: Iterable[int], streams: int) -> dict[str, list[str]]:
     """Recognise the utterances of a set as streams of one batch.
 
     Arguments

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from speech_attention.streaming import tree_map
+from speech_attention.streaming import named_tensors, tree_map
 from tiny import ROOT
 
 from recipes.LibriSpeech import experiment, run_folder
@@ -122,7 +122,7 @@ def torch_step(system):
         tensors = iter(state)
         with torch.no_grad():
             log_probs, valid, state = system.model.advance(samples, valid, tree_map(lambda _: next(tensors), start))
-        outputs = {"log_probs": log_probs, "valid_out": valid, **export.flat(state, "next.")}
+        outputs = {"log_probs": log_probs, "valid_out": valid, **named_tensors(state, "next.")}
         return {name: tensor.numpy() for name, tensor in outputs.items()}
 
     return run
