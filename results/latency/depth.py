@@ -19,6 +19,7 @@ from results.common.figures import GREY, INK, PALE, PAPER, WIDTH, colour, for_te
 from results.experiments import AGAINST_DEPTH
 
 DEPTHS = range(1, 17)
+FILE = Path(__file__).with_suffix(".json")
 NARROW = {
     "scale": "base",
     "dim": 16,
@@ -98,9 +99,8 @@ def draw(results: dict, path: Path) -> None:
 def command(arguments: Sequence[str]) -> None:
     """Measure, write depth.json and draw depth.png."""
     Parser(description=__doc__.split("\n")[0]).parse_args(arguments)
-    path = Path(__file__).with_suffix(".json")
-    files.write_json(path, measure())
-    draw(json.loads(path.read_text()), path.with_suffix(".png"))
+    files.write_json(FILE, measure())
+    draw(json.loads(FILE.read_text()), FILE.with_suffix(".png"))
 
 
 if __name__ == "__main__":
