@@ -23,12 +23,6 @@ def claims(path: Path = SPEED_JSON) -> str:
     return f"{markdown.paragraph(conditions)}\n\n{markdown.table(report.claim_rows(results))}"
 
 
-def claimed_ratios(path: Path = SPEED_JSON) -> str:
-    """The ratios that the rows of `claims` are read from."""
-    results = read(path)
-    return "\n\n".join(markdown.table(report.ratio_rows(results, group)) for group in report.CLAIMED_OF)
-
-
 def all_ratios(path: Path = SPEED_JSON) -> str:
     """Every variant at every length."""
     return "\n\n".join(map(markdown.table, report.all_ratios(read(path))))
@@ -81,7 +75,6 @@ def draw(folder: Path = FOLDER) -> None:
 
 TABLES = {
     "claims": claims,
-    "claimed_ratios": claimed_ratios,
     "all_ratios": all_ratios,
     "not_drawn": not_drawn,
     "paper_size": paper_size,

@@ -196,25 +196,6 @@ def claim_rows(results):
     ]
 
 
-def ratio_rows(results, group):
-    """The ratios that the claims are about, one row for each claim and baseline; bold where one is what was claimed, or less.
-
-    Returns
-    -------
-    list of dict
-    """
-    cells, rows = find(results), []
-    for claim in CLAIMS:
-        for other in AGAINST:
-            row = {group: f"{WORDS[claim.what]}, {claim.variant} over {other}", "claimed": f"{claim.limit:.2f}"}
-            found = claimed(cells, claim, group, other)
-            for frames in lengths_of(cells, group):
-                bold = "**" if found.get(frames, np.inf) <= claim.limit else ""
-                row[seconds(frames)] = f"{bold}{found[frames]:.3f}{bold}" if frames in found else None
-            rows.append({**row, "reached": reached(found, claim.limit) if found else "missing"})
-    return rows
-
-
 def bounds(results):
     """The bounds, a line for each.
 
@@ -240,7 +221,6 @@ def bounds(results):
 
 def text(results):
     """All of it for the terminal, and whether no bound is broken."""
-    claims = [f"claimed: {claim.words}, by {claim.paper} ({WORDS[claim.what]} of {claim.variant})" for claim in CLAIMS]
+    claims = ["\n  ".join(f"{key}: {said.replace('<br>', '; ')}" for key, said in row.items()) for row in claim_rows(results)]
     lines, hold = bounds(results)
-    tables = [*all_ratios(results), *(ratio_rows(results, group) for group in CLAIMED_OF)]
-    return "\n\n".join([*map(table, tables), "\n".join(claims), "\n".join(lines)]), hold
+    return "\n\n".join([*map(table, all_ratios(results)), *claims, "\n".join(lines)]), hold
