@@ -82,7 +82,12 @@ class SpeechEncoder(Streaming[SpeechState]):
         """
         features, lengths = self.front_end.features(samples, lengths)
         features = augment(features) if augment else features
-        return self.encoder(self.front_end.project(features), lengths)
+        y, lengths = self.encoder(self.front_end.project(features), lengths)
+        return self.read_out(y), lengths
+
+    def read_out(self, y: Tensor) -> Tensor:
+        """What comes out for each frame of the encoder (batch, time, dim), by itself; here that frame."""
+        return y
 
     def initial_state(self, batch_size: int) -> SpeechState:
         return {"front_end": self.front_end.initial_state(batch_size), "encoder": self.encoder.initial_state(batch_size)}
@@ -91,11 +96,11 @@ class SpeechEncoder(Streaming[SpeechState]):
         """Encode the next samples (batch, n). Returns the frames (batch, m, dim) that they complete, and the state."""
         x, front_end = self.front_end.step(samples, state["front_end"])
         y, encoder = self.encoder.step(x, state["encoder"])
-        return y, {"front_end": front_end, "encoder": encoder}
+        return self.read_out(y), {"front_end": front_end, "encoder": encoder}
 
     def flush(self, state: SpeechState) -> Tensor:
         y, encoder = self.encoder.step(self.front_end.flush(state["front_end"]), state["encoder"])
-        return torch.cat([y, self.encoder.flush(encoder)], dim=1)
+        return self.read_out(torch.cat([y, self.encoder.flush(encoder)], dim=1))
 
     def advance(self, samples: Tensor, valid: Tensor, state: SpeechState) -> tuple[Tensor, Tensor, SpeechState]:
         """Encode whole frames of streams that may start and end at different times, see `Encoder.advance`.
@@ -120,7 +125,7 @@ class SpeechEncoder(Streaming[SpeechState]):
         """
         x, front_end = self.front_end.step(samples, state["front_end"])
         y, valid, encoder = self.encoder.advance(x, valid, state["encoder"])
-        return y, valid, {"front_end": front_end, "encoder": encoder}
+        return self.read_out(y), valid, {"front_end": front_end, "encoder": encoder}
 
     def budget(self) -> dict[str, float] | None:
         """What makes up the latency of a frame, as the modules declare it: from its first sample to the last one that it reads.
@@ -189,19 +194,6 @@ class CTCModel(SpeechEncoder):
         super().__init__(front_end, encoder)
         self.head = nn.Linear(encoder.norm.weight.size(0), num_tokens)
 
-    def forward(
-        self, samples: Tensor, lengths: Tensor, augment: Callable[[Tensor], Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        y, lengths = super().forward(samples, lengths, augment)
-        return self.head(y).log_softmax(dim=-1), lengths
-
-    def step(self, samples: Tensor, state: SpeechState) -> tuple[Tensor, SpeechState]:
-        y, state = super().step(samples, state)
-        return self.head(y).log_softmax(dim=-1), state
-
-    def flush(self, state: SpeechState) -> Tensor:
-        return self.head(super().flush(state)).log_softmax(dim=-1)
-
-    def advance(self, samples: Tensor, valid: Tensor, state: SpeechState) -> tuple[Tensor, Tensor, SpeechState]:
-        y, valid, state = super().advance(samples, valid, state)
-        return self.head(y).log_softmax(dim=-1), valid, state
+    def read_out(self, y: Tensor) -> Tensor:
+        """Log-probabilities (batch, time, tokens)."""
+        return self.head(y).log_softmax(dim=-1)

@@ -18,7 +18,6 @@ from cases import (
     streaming_with_edges,
 )
 from speech_attention.ctc import GreedyDecoder
-from speech_attention.model import SpeechEncoder
 from speech_attention.recognizer import MOST_FRAMES, Recognizer
 from speech_attention.streaming import state_bytes
 
@@ -38,7 +37,7 @@ def rich_model(case, block, front_end, dtype=torch.float64):
     """A model whose best token changes from frame to frame: a head that reads what differs between frames."""
     model = build_model(case, block, front_end, dtype=dtype)
     with torch.no_grad():
-        y, _ = SpeechEncoder.forward(model, tones(32000, dtype=dtype)[None], torch.tensor([32000]))
+        y, _ = model.encoder(*model.front_end(tones(32000, dtype=dtype)[None], torch.tensor([32000])))
         model.head.bias.copy_(-model.head.weight @ y[0].mean(0))
     return model
 

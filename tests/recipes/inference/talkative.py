@@ -6,7 +6,6 @@ import json
 import numpy as np
 import soundfile
 import torch
-from speech_attention.model import SpeechEncoder
 from speechbrain.utils.checkpoints import Checkpointer
 from tiny import ROOT
 from torchaudio.functional import resample
@@ -45,7 +44,7 @@ def make_talkative(folder, case, block):
     samples = torch.from_numpy(speech(20, seed=99)[:, 0]).float()
     model.front_end.fit([samples])
     with torch.no_grad():  # random directions in the space that the frames fill, so that the best token changes often
-        frames = SpeechEncoder.forward(model, samples[None], torch.tensor([len(samples)]))[0][0]
+        frames = model.encoder(*model.front_end(samples[None], torch.tensor([len(samples)])))[0][0]
         _, spread, directions = torch.linalg.svd(frames - frames.mean(dim=0), full_matrices=False)
         scaled = directions[:5] / spread[:5, None] * len(frames) ** 0.5
         model.head.weight.copy_(3 * torch.randn(len(TOKENS), 5, generator=torch.Generator().manual_seed(0)) @ scaled)

@@ -55,7 +55,7 @@ def make_experiment(folder, yaml, changes={}):
             if parameter.dim() > 1:  # attentions that are not uniform
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter[0].numel() ** 0.5)
         model.head.weight.mul_(4)
-        y, _ = super(type(model), model).forward(noise(64000)[None], torch.tensor([64000]))
+        y, _ = model.encoder(*model.front_end(noise(64000)[None], torch.tensor([64000])))
         model.head.bias.copy_(-model.head.weight @ y[0].mean(dim=0))  # every token is the best one somewhere
     folder.mkdir(exist_ok=True)
     run_folder.save(folder, text, data={}, command="")

@@ -22,7 +22,7 @@ def enrich(folder):
     with torch.no_grad():
         torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(1))
         model.head.weight[1] *= 2  # spaces
-        y, _ = super(type(model), model).forward(samples, torch.tensor([64000]))
+        y, _ = model.encoder(*model.front_end(samples, torch.tensor([64000])))
         model.head.bias.copy_(-model.head.weight @ y[0].mean(0))
     for path in (folder / "finetune" / "checkpoints").glob("CKPT*/model.ckpt"):
         torch.save(model.state_dict(), path)
