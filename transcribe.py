@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
         took = time.perf_counter() - began
         for each, output in zip(running, outputs):
             each.took += took / len(running)
-            say(each.as_json(output) if options.json else each.as_text(output, live))
+            print(each.as_json(output) if options.json else each.as_text(output, live), end="", flush=True)
             late = max(late, each.source.late)
             if each.error:
                 bad.append(complain(each.error))
@@ -216,10 +216,6 @@ class Offline:
 def printable(name: str) -> str:
     """A name on one line, without tabs."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
-
-
-def say(text: str) -> None:
-    print(text, end="", flush=True)
 
 
 if __name__ == "__main__":

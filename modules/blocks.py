@@ -152,13 +152,7 @@ class TransformerBlock(Block):
     """
 
     def __init__(
-        self,
-        dim: int,
-        ffn_dim: int,
-        attention: AttentionFactory,
-        dropout: float = 0.0,
-        first: bool = True,
-        last: bool = True,
+        self, dim: int, ffn_dim: int, attention: AttentionFactory, dropout: float = 0.0, first: bool = True, last: bool = True
     ):
         super().__init__(dim, attention, dropout, first, last)
         self.feed_forward = FeedForward(dim, ffn_dim, nn.GELU(), dropout)

@@ -17,5 +17,3 @@ class MAA(WindowedAttention):
     >>> attention.mix(q, k, v, valid=torch.ones(1, 5, 1, dtype=torch.bool))[0].shape
     torch.Size([1, 5, 1, 2, 4])
     """
-
-    block = None

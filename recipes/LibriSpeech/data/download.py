@@ -15,10 +15,8 @@ from tqdm import tqdm
 from recipes.command_line import UserError
 from recipes.LibriSpeech.data.prepare import splits_in
 
-LIBRISPEECH = "https://www.openslr.org/resources/12"
-MINI_LIBRISPEECH = "https://www.openslr.org/resources/31"
 CHECKSUMS = {
-    LIBRISPEECH: {
+    "https://www.openslr.org/resources/12": {  # LibriSpeech
         "train-clean-100": "sha256:d4ddd1d5a6ab303066f14971d768ee43278a5f2a0aa43dc716b0e64ecbbbf6e2",
         "train-clean-360": "sha256:146a56496217e96c14334a160df97fffedd6e0a04e66b9c5af0d40be3c792ecf",
         "train-other-500": "sha256:ddb22f27f96ec163645d53215559df6aa36515f26e01dd70798188350adcb6d2",
@@ -27,7 +25,7 @@ CHECKSUMS = {
         "test-clean": "sha256:39fde525e59672dc6d1551919b1478f724438a95aa55f874b576be21967e6c23",
         "test-other": "sha256:d09c181bba5cf717b3dee7d4d592af11a3ee3a09e08ae025c5506f6ebe961c29",
     },
-    MINI_LIBRISPEECH: {
+    "https://www.openslr.org/resources/31": {  # Mini LibriSpeech
         "train-clean-5": "md5:5df7d4e78065366204ca6845bb08f490",
         "dev-clean-2": "md5:6d7ab67ac6a1d2c993d050e16d61080d",
     },
@@ -109,8 +107,8 @@ def _verify(part: Path, checksum: str) -> None:
     """Refuses, and deletes, an archive that is not the official one."""
     algorithm, expected = checksum.split(":")
     digest = hashlib.new(algorithm)
-    progress: dict[str, Any] = {"total": part.stat().st_size, "desc": f"Verifying {part.stem}", "unit": "B", "unit_scale": True}
-    with open(part, "rb") as file, tqdm.wrapattr(file, "read", **progress) as watched:
+    size = part.stat().st_size
+    with open(part, "rb") as file, tqdm.wrapattr(file, "read", size, desc=f"Verifying {part.stem}") as watched:
         while chunk := watched.read(CHUNK):
             digest.update(chunk)
     if digest.hexdigest() != expected:
@@ -122,9 +120,9 @@ def _verify(part: Path, checksum: str) -> None:
 
 def _extract(part: Path, root: Path, split: str) -> None:
     """Unpacks LibriSpeech/<split> of an archive to `root`/<split>, whole or not at all, with the corpus' notes."""
-    progress: dict[str, Any] = {"total": part.stat().st_size, "desc": f"Unpacking {part.stem}", "unit": "B", "unit_scale": True}
+    size = part.stat().st_size
     with tempfile.TemporaryDirectory(dir=root, prefix=f".{split}-") as partial:
-        with open(part, "rb") as file, tqdm.wrapattr(file, "read", **progress) as watched:
+        with open(part, "rb") as file, tqdm.wrapattr(file, "read", size, desc=f"Unpacking {part.stem}") as watched:
             with tarfile.open(fileobj=watched, mode="r|gz") as archive:
                 archive.extractall(partial, filter="data")
         unpacked = Path(partial) / "LibriSpeech"

@@ -62,11 +62,7 @@ def voices(split: str) -> dict[int, dict[str, Any]]:
     for i in range(NUM_VOICES[split]):
         accent = ACCENTS[i % len(ACCENTS)]
         variant = variants[(i + i // 24) % len(variants)]  # the shift keeps pairs distinct over 48 voices
-        found[FIRST_SPEAKER[split] + i] = {
-            "voice": f"{accent}+{variant}",
-            "rate": 120 + 17 * i % 45,
-            "pitch": 35 + 11 * i % 30,
-        }
+        found[FIRST_SPEAKER[split] + i] = {"voice": f"{accent}+{variant}", "rate": 120 + 17 * i % 45, "pitch": 35 + 11 * i % 30}
     return found
 
 

@@ -1,12 +1,10 @@
 """Checkpoints that a kill cannot spoil, and strict loading of a pre-trained encoder."""
 
-import logging
 import os
 import shutil
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -43,18 +41,12 @@ class AtomicCheckpointer(Checkpointer):
             for leftover in self.checkpoints_dir.glob(PARTIAL + "*"):
                 shutil.rmtree(leftover)
 
-    def save_checkpoint(
-        self,
-        meta: Mapping[str, Any] = MappingProxyType({}),
-        end_of_epoch: bool = True,
-        name: str | None = None,
-        verbosity: int = logging.INFO,
-    ) -> Checkpoint | None:
+    def save_checkpoint(self, *arguments: Any, name: str | None = None, **options: Any) -> Checkpoint | None:
         """As SpeechBrain's, whose arguments these are. A checkpoint without a name gets that of its time, to a microsecond."""
         folder, name = self.checkpoints_dir, name or datetime.now().strftime("%Y-%m-%d+%H-%M-%S+%f")
         self.checkpoints_dir = folder / PARTIAL
         try:
-            checkpoint = super().save_checkpoint(meta, end_of_epoch, name, verbosity)
+            checkpoint = super().save_checkpoint(*arguments, name=name, **options)
         finally:
             self.checkpoints_dir = folder
         ddp_barrier()  # until every process has written its part
