@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from speech_attention.front_end import SAMPLE_RATE
+from speech_attention.model import Latency
 from speech_attention.recognizer import Output, Recognizer, Word
 
 from recipes.command_line import MENDABLE, Parser, UserError, complain, exit_code
@@ -120,7 +121,7 @@ class Input:
         What is printed before its text.
     """
 
-    def __init__(self, source: AudioFile | Microphone, recognizer: "Recognizer | Offline", latency: dict[str, Any], title: str):
+    def __init__(self, source: AudioFile | Microphone, recognizer: "Recognizer | Offline", latency: Latency, title: str):
         self.source, self.pieces, self.recognizer = source, iter(source), recognizer
         self.stream: Any = recognizer.open()
         self.resampler, self.unsaid, self.text = Resampler(source.rate), title, ""
@@ -128,7 +129,7 @@ class Input:
         self.heard, self.took = 0, 0.0  # samples of the source, seconds to compute
         total, resampling = latency["total_ms"], self.resampler.lookahead_ms
         total = None if total is None else total + resampling
-        self.latency = {**latency, "total_ms": total, "resampling_ms": resampling}
+        self.latency: dict[str, Any] = {**latency, "total_ms": total, "resampling_ms": resampling}
 
     def announcement(self) -> str:
         """One line about what to expect."""

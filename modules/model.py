@@ -20,6 +20,27 @@ class SpeechState(TypedDict):
     encoder: EncoderState
 
 
+class Budget(TypedDict):
+    """Parts of a latency, in samples, see `SpeechEncoder.budget`."""
+
+    window: int
+    frame: int
+    chunk: int
+    attention: float
+    convolution: float
+
+
+class Latency(TypedDict):
+    """A latency as declared and as measured, see `SpeechEncoder.latency`; None where it is the whole utterance."""
+
+    frame_ms: float
+    declared_frames: float | None
+    measured_frames: int | None
+    attention_ms: float | None
+    total_ms: float | None
+    measured_ms: float | None
+
+
 class SpeechEncoder(Streaming[SpeechState]):
     """A front end and an encoder, which pre-training makes and fine-tuning starts from.
 
@@ -127,7 +148,7 @@ class SpeechEncoder(Streaming[SpeechState]):
         y, valid, encoder = self.encoder.advance(x, valid, state["encoder"])
         return self.read_out(y), valid, {"front_end": front_end, "encoder": encoder}
 
-    def budget(self) -> dict[str, float] | None:
+    def budget(self) -> Budget | None:
         """What makes up the latency of a frame, as the modules declare it: from its first sample to the last one that it reads.
 
         It is the latency of the first frame of a chunk, which waits longest.
@@ -152,7 +173,7 @@ class SpeechEncoder(Streaming[SpeechState]):
             "convolution": (self.encoder.lookahead - chunk - attention) * hop,
         }
 
-    def latency(self) -> dict[str, float | None]:
+    def latency(self) -> Latency:
         """The look-ahead that the modules declare, beside the one that a gradient measures with this model's weights, in float64.
 
         Returns
