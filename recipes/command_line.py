@@ -1,21 +1,70 @@
 """What all commands share: the one exception for what a user can mend, their options, and how they end."""
 
 import argparse
+import contextlib
+import errno
+import io
 import os
+import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
+UNFORESEEN = 1
+"""Exit code after an error that no part of the program foresaw."""
 MENDABLE = 2
 """Exit code after a line about what the user can mend."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 NOT_READ = 141
 """Exit code when whoever reads the output, `head` for instance, has had enough."""
+TERMINATED = 143
+"""Exit code after SIGTERM, with which a cluster ends a program."""
+
+FULL = "free some space, or choose a folder on another disk; what was there before is kept"
+FORBIDDEN = "choose a place that you may read, or write to"
+OF_SYSTEM = {
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
+    errno.EFBIG: FULL,
+    errno.EACCES: FORBIDDEN,
+    errno.EPERM: FORBIDDEN,
+    errno.EROFS: FORBIDDEN,
+    errno.ENOENT: "give one that exists",
+    errno.EISDIR: "give the name of a file",
+    errno.ENOTDIR: "give a path whose folders are folders",
+    errno.EEXIST: "give another name, or move it away",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EMFILE: "raise the limit, for instance with `ulimit -n 4096`",
+    errno.EAGAIN: "the system starts no more processes or threads: raise `ulimit -u`, or lower num_workers",
+}
+"""From the number of an error of the system to what to do about it."""
+OF_MACHINE = (
+    (
+        r"MemoryError|can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc|CUDA out of memory|ALLOC_FAILED",
+        "not enough memory: make the batches or the model smaller, or end other programs",
+    ),
+    (r"PytorchStreamWriter|unexpected pos \d+ vs|iostream error", f"a checkpoint could not be written, is the disk full? {FULL}"),
+    (r"\bshm\b|[Ss]hared memory|SIGBUS", "not enough shared memory (/dev/shm): enlarge it, or give num_workers 0"),
+    (
+        r"DataLoader worker.* (killed by signal|exited unexpectedly)",
+        "a process that loads data was killed, mostly for want of memory: lower num_workers or the size of the batches",
+    ),
+    (r"RecursionError", "a file that was read is nested too deeply: give one that is not"),
+)
+"""Patterns that tell what the machine lacks from the words of an error, of whatever library, and the line that is printed."""
 
 
 class UserError(Exception):
     """Bad input. The message is one line that says what is wrong and what to do about it."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,8 +83,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def complain(error: object) -> int:
-    """Print one line about what the user can mend; returns the exit code."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    """Print one line about what the user can mend, in a process of several with its rank; returns the exit code."""
+    rank = os.environ.get("RANK") if os.environ.get("WORLD_SIZE", "1") not in ("", "1") else None
+    words = " ".join(str(error).split())
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in words)
+    with contextlib.suppress(OSError):  # nobody can be told of it
+        print(f"error: {f'rank {rank}: ' if rank else ''}{line}", file=sys.stderr, flush=True)
     return MENDABLE
 
 
@@ -49,27 +102,128 @@ def exit_code(command: Callable[[Sequence[str]], int | None], arguments: Sequenc
     arguments : sequence of str
         Words of the command line, without the name of the command.
     interrupted : str
-        What is printed after Ctrl-C: how to go on. Empty: nothing.
+        What is printed after Ctrl-C or SIGTERM: how to go on. Empty: nothing.
 
     Returns
     -------
     int
-        What the command returned; 2 after bad input, no permission, a file where a folder should be, a full disk; 130 after
-        Ctrl-C; 141 when nobody reads the output any more.
+        What the command returned; 2 after bad input and where the machine lacks something (no permission, a full disk, too
+        little memory); 130 after Ctrl-C; 141 when nobody reads the output any more; 143 after SIGTERM. 1 after an error that
+        nobody foresaw; its traceback is in a file that the line names.
 
     Example
     -------
     >>> exit_code(lambda words: len(words), ["a", "b", "c"])
     3
     """
+    _mend_streams()
     try:
-        return command(arguments) or 0
+        with _sigterm_as_exception():
+            code = command(arguments) or 0
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOT_READ
-    except (UserError, OSError) as error:
-        return complain(error)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if interrupted:
             print(interrupted, file=sys.stderr)
-        return INTERRUPTED
+        return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+    except Exception as error:
+        kind, words = original(error)
+        if (line := mendable(error)) is not None:
+            return complain(line)
+        complain(f"unforeseen {kind}: {words}; {_keep_traceback(error)}")
+        return UNFORESEEN
+    finally:
+        _give_up_closed_output()
+
+
+def original(error: Exception) -> tuple[str, str]:
+    """The kind and the words of an error; of one in a process that loads data, for which torch raises one whose words are a
+    traceback, those of that one."""
+    kind, words = type(error).__name__, str(error)
+    if caught := re.search(r"Caught (\w+) in .*\nOriginal Traceback", words):
+        kind = caught[1]
+        words = re.split(rf"^(?:\w+\.)*{kind}(?:: |$)", words, flags=re.M)[-1]  # behind its last line of code
+    return kind, words.strip()
+
+
+def mendable(error: Exception) -> str | None:
+    """What the user can do about an error, in a line; None if it is not one of those that a user can mend.
+
+    Arguments
+    ---------
+    error : Exception
+        A `UserError`, or what the machine made a library raise; from a process that loads data, too.
+
+    Returns
+    -------
+    str or None
+
+    Example
+    -------
+    >>> mendable(IsADirectoryError(21, "Is a directory", "results"))
+    'results: is a directory: give the name of a file'
+    >>> mendable(KeyError("wer")) is None
+    True
+    """
+    kind, words = original(error)
+    if kind == UserError.__name__:
+        return words
+    for pattern, line in OF_MACHINE:
+        if re.search(pattern, f"{kind}: {words}"):
+            return line
+    if found := re.match(r"\[Errno (\d+)\] (.*?)(?:: (.*))?$", words, re.S):
+        number, what, names = found.groups()
+        names = re.sub(r"'(.*?)'", r"\1", names) if names else "the system says"
+        return f"{names}: {what[:1].lower()}{what[1:]}" + (f": {OF_SYSTEM[int(number)]}" if int(number) in OF_SYSTEM else "")
+    if isinstance(error, OSError):
+        return f"{kind}: {words}"
+    if kind == "ModuleNotFoundError":
+        return f"{words}: install it, the README says with which extra (pip install -e '.[...]')"
+    return None
+
+
+def _keep_traceback(error: Exception) -> str:
+    """Write the traceback of an error into a new file; where it is, in words."""
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="traceback-", suffix=".txt", delete=False, errors="replace") as file:
+            file.writelines(traceback.format_exception(error))
+        return f"please report it with the traceback, which is in {file.name}"
+    except OSError as full:
+        return f"its traceback could not be kept ({full})"
+
+
+def _mend_streams() -> None:
+    """Standard output and error that are closed go nowhere; letters that the terminal does not know are written as numbers."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or open(os.devnull, "w")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, stream)
+
+
+def _give_up_closed_output() -> None:
+    """Send what cannot be written to standard output nowhere, or Python would complain of it once more when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def _sigterm_as_exception() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does, in a lone process; one of several may wait where it would not notice."""
+
+    def end(number: int, frame: object) -> NoReturn:
+        raise Terminated
+
+    alone = "WORLD_SIZE" not in os.environ and threading.current_thread() is threading.main_thread()
+    if not alone or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

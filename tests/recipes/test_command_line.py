@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from tiny import ROOT
+from torch.utils.data import DataLoader, Dataset
 
 from recipes.command_line import Parser, UserError, exit_code
 
@@ -22,7 +23,11 @@ def ends(error):
     "error, code, said",
     [
         (UserError("two\n  lines"), 2, "error: two lines\n"),
-        (PermissionError(13, "Permission denied", "/root/x"), 2, "error: [Errno 13] Permission denied: '/root/x'\n"),
+        (
+            PermissionError(13, "Permission denied", "/root/x"),
+            2,
+            "error: /root/x: permission denied: choose a place that you may read, or write to\n",
+        ),
         (KeyboardInterrupt(), 130, "go on so\n"),
     ],
     ids=["input", "machine", "Ctrl-C"],
@@ -37,9 +42,50 @@ def test_an_interruption_may_go_without_words(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_what_nobody_can_mend_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError):
-        exit_code(lambda arguments: 1 // 0, [])
+def test_what_nobody_foresaw_is_a_line_and_a_file_with_the_traceback(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert exit_code(lambda arguments: 1 // 0, []) == 1
+    (file,) = tmp_path.iterdir()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: unforeseen ZeroDivisionError: integer") and str(file) in line
+    assert "Traceback" in file.read_text() and "1 // 0" in file.read_text()
+
+
+class Failing(Dataset):
+    """A data set whose one item is an error."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error, code, line",
+    [
+        (UserError("u-1: damaged:\n  fetch it again"), 2, "u-1: damaged: fetch it again"),
+        (FileNotFoundError(2, "No such file or directory", "/a b.flac"), 2, "/a b.flac: no such file or directory: give one"),
+        (MemoryError(), 2, "not enough memory"),
+        (KeyError("sig"), 1, "unforeseen KeyError: 'sig'; please report"),
+    ],
+    ids=["input", "system", "memory", "unforeseen"],
+)
+def test_an_error_of_a_process_that_loads_data_is_a_line_too(capsys, tmp_path, monkeypatch, error, code, line):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert exit_code(lambda arguments: len(list(DataLoader(Failing(error), num_workers=1))), []) == code
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"error: {line}")
+
+
+def test_in_a_process_of_several_the_line_names_the_rank(capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert exit_code(ends(UserError("no")), []) == 2
+    assert capsys.readouterr().err == "error: rank 1: no\n"
 
 
 def test_a_reader_that_has_enough():
