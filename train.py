@@ -14,6 +14,11 @@ import math
 import sys
 from collections.abc import Sequence
 
+import recipes
+
+if __name__ == "__main__":
+    recipes.end_silently_at_ctrl_c()
+
 import speechbrain as sb
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
 

@@ -17,11 +17,15 @@ waiting; of a batch, an equal share) for a second of audio, and `latency_ms`, as
 import argparse
 import itertools
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+import recipes
+
+if __name__ == "__main__":
+    recipes.end_silently_at_ctrl_c()
 
 import torch
 from speech_attention.front_end import SAMPLE_RATE
@@ -220,8 +224,4 @@ def printable(name: str) -> str:
 
 
 if __name__ == "__main__":
-    for name in ("stdout", "stderr"):  # None where they are closed
-        stream = getattr(sys, name) or open(os.devnull, "w")
-        stream.reconfigure(errors="backslashreplace")  # names of files may be any bytes
-        setattr(sys, name, stream)
     sys.exit(main(sys.argv[1:]))

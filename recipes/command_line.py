@@ -118,7 +118,7 @@ def exit_code(command: Callable[[Sequence[str]], int | None], arguments: Sequenc
     """
     _mend_streams()
     try:
-        with _sigterm_as_exception():
+        with _signals_as_exceptions():
             code = command(arguments) or 0
         sys.stdout.flush()
         return code
@@ -212,18 +212,23 @@ def _give_up_closed_output() -> None:
 
 
 @contextlib.contextmanager
-def _sigterm_as_exception() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does, in a lone process; one of several may wait where it would not notice."""
+def _signals_as_exceptions() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM be exceptions until the command has ended. SIGTERM still kills one process of several, which may
+    wait for another where it would not notice."""
 
-    def end(number: int, frame: object) -> NoReturn:
+    def terminate(number: int, frame: object) -> NoReturn:
         raise Terminated
 
-    alone = "WORLD_SIZE" not in os.environ and threading.current_thread() is threading.main_thread()
-    if not alone or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, end)
+    handlers: dict[int, Any] = {signal.SIGINT: signal.default_int_handler}
+    if "WORLD_SIZE" not in os.environ:
+        handlers[signal.SIGTERM] = terminate
+    if threading.current_thread() is not threading.main_thread():  # which alone may set them
+        handlers = {}
+    mine = {number: handler for number, handler in handlers.items() if signal.getsignal(number) == signal.SIG_DFL}
     try:
+        for number, handler in mine.items():
+            signal.signal(number, handler)
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in mine:
+            signal.signal(number, signal.SIG_DFL)

@@ -8,6 +8,7 @@ nothing changes are not touched.
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from ruamel.yaml.error import YAMLError
@@ -97,5 +98,8 @@ def command(arguments: Sequence[str]) -> int:
     return 0 if regenerate() else 1
 
 
+main = partial(exit_code, command)
+
+
 if __name__ == "__main__":
-    sys.exit(exit_code(command, sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ from recipes.LibriSpeech.decoding import beam_search
 from recipes.LibriSpeech.summary import Summary
 from results import ROOT, pages
 from results.comparison.planned import plan, unfinished
-from results.comparison.training_process import TrainingProcess, sigterm_as_ctrl_c
+from results.comparison.training_process import TrainingProcess
 from results.experiments import SCALES
 
 POLL_SECONDS = 0.5
@@ -172,11 +173,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: Sequence[str]) -> int:
-    """0, 1 if a run failed or there are no new tables, 2 after one line about what the user can mend, 130 if stopped."""
-    sigterm_as_ctrl_c()
-    interrupted = "stopped: the same command goes on from the last checkpoints"
-    return exit_code(lambda words: reproduce(parse(words)), arguments, interrupted)
+def command(arguments: Sequence[str]) -> int:
+    """0, or 1 if a run failed or there are no new tables."""
+    return reproduce(parse(arguments))
+
+
+main = partial(exit_code, command, interrupted="stopped: the same command goes on from the last checkpoints")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -224,12 +225,15 @@ def draw_probe(found: dict, value: str) -> Figure:
     return figure
 
 
-def main(arguments: Sequence[str]) -> None:
+def command(arguments: Sequence[str]) -> None:
     """Draw the figures of each analysis.json again."""
     Parser(description=__doc__.split("\n")[0]).parse_args(arguments)
     for path in sorted(Path(__file__).parent.glob("*/analysis.json")):
         print(f"{path.parent.name}: {', '.join(draw(json.loads(path.read_text()), None, path.parent))}")
 
 
+main = partial(exit_code, command)
+
+
 if __name__ == "__main__":
-    sys.exit(exit_code(main, sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

@@ -15,6 +15,7 @@ import math
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median_high
 
@@ -218,5 +219,8 @@ def command(arguments: Sequence[str]) -> None:
     print(f"\n{table(result)}\n\n{output}: analysis.json, {', '.join(drawn)}")
 
 
+main = partial(exit_code, command)
+
+
 if __name__ == "__main__":
-    sys.exit(exit_code(command, sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

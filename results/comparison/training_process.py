@@ -12,11 +12,6 @@ GRACE_SECONDS = 10
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-def sigterm_as_ctrl_c():
-    """End in the same way at both."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
 def _die_with(parent):
     """A function for the new process, before it becomes the trainer: Linux then kills it when `parent` ends, however."""
 

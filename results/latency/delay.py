@@ -16,6 +16,7 @@ a streaming form says everything at the end of the utterance.
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -178,5 +179,8 @@ def command(arguments: Sequence[str]) -> None:
     print(f"{table(result)}\n\n{output}")
 
 
+main = partial(exit_code, command)
+
+
 if __name__ == "__main__":
-    sys.exit(exit_code(command, sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

@@ -8,6 +8,7 @@ the waveform finds how far it looks ahead. Drawing needs matplotlib (`pip instal
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -103,5 +104,8 @@ def command(arguments: Sequence[str]) -> None:
     draw(json.loads(FILE.read_text()), FILE.with_suffix(".png"))
 
 
+main = partial(exit_code, command)
+
+
 if __name__ == "__main__":
-    sys.exit(exit_code(command, sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

@@ -21,6 +21,7 @@ import time
 from argparse import Namespace
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -204,5 +205,8 @@ def command(arguments: Sequence[str]) -> int:
     return 1 if result["failures"] else 0
 
 
+main = partial(exit_code, command)
+
+
 if __name__ == "__main__":
-    sys.exit(exit_code(command, sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

@@ -7,6 +7,7 @@ Drawing needs matplotlib (`pip install -e '.[figures]'`).
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -110,5 +111,8 @@ def command(arguments: Sequence[str]) -> None:
     draw(*points(), RESULTS / "latency" / "wer_delay.png")
 
 
+main = partial(exit_code, command)
+
+
 if __name__ == "__main__":
-    sys.exit(exit_code(command, sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

@@ -19,6 +19,7 @@ import sys
 import tarfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
@@ -213,9 +214,7 @@ def command(arguments: Sequence[str]) -> None:
         raise UserError(error) from error
 
 
-def main(arguments: Sequence[str]) -> int:
-    """0, 2 after one line about what the user can mend, 130 if stopped."""
-    return exit_code(command, arguments, "stopped: the same command goes on with what is not yet encoded")
+main = partial(exit_code, command, interrupted="stopped: the same command goes on with what is not yet encoded")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ that of the tensors which forward and backward make; gradients count, parameters
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -126,9 +127,7 @@ def command(arguments):
     return 0 if hold else 1
 
 
-def main(arguments):
-    """Run the command; returns its exit code."""
-    return exit_code(command, arguments, interrupted="stopped: the same command goes on from what is in the file")
+main = partial(exit_code, command, interrupted="stopped: the same command goes on from what is in the file")
 
 
 if __name__ == "__main__":

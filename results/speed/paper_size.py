@@ -14,6 +14,7 @@ import argparse
 import math
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import speechbrain as sb
@@ -181,9 +182,7 @@ def command(arguments):
     print(paper_size_report.text(timing.load_measured(options.output)))
 
 
-def main(arguments):
-    """Run the command; returns its exit code."""
-    return exit_code(command, arguments, interrupted="stopped: the same command goes on from what is in the file")
+main = partial(exit_code, command, interrupted="stopped: the same command goes on from what is in the file")
 
 
 if __name__ == "__main__":

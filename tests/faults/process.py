@@ -118,6 +118,6 @@ def _become(module, arguments, folder, environment, stdin, limits, out, err):
     sys.stdin = open(0, closefd=False)  # the interpreter of a forked process has another
     for name, value in limits.items():
         resource.setrlimit(getattr(resource, name), (value, value))
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.argv = [module, *arguments]
     sys.exit(import_module(module).main(arguments))

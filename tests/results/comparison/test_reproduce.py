@@ -162,7 +162,7 @@ def test_sigterm_ends_the_trainer_too(here):
     assert soon(lambda: steps(here))
     process.terminate()
     process.join()
-    assert process.exitcode == 130 and not trainers(here) and not measured(here)
+    assert process.exitcode == 143 and not trainers(here) and not measured(here)
 
 
 @pytest.mark.slow
