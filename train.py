@@ -20,11 +20,11 @@ if __name__ == "__main__":
     recipes.end_silently_at_ctrl_c()
 
 import speechbrain as sb
-from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
+from speechbrain.utils.distributed import ddp_barrier, if_main_process, run_on_main
 
 from recipes import files, text_table
 from recipes.command_line import UserError, exit_code
-from recipes.LibriSpeech import experiment, options, run_folder, summary
+from recipes.LibriSpeech import experiment, options, processes, run_folder, summary
 from recipes.LibriSpeech.checks import check_device
 from recipes.LibriSpeech.data.dataset import load_sets
 from recipes.LibriSpeech.decoding import beam_search
@@ -43,8 +43,9 @@ def run(arguments: Sequence[str]) -> None:
     """The experiment from its YAML to its summary: each stage that is asked for and not done."""
     if {"-h", "--help"} & set(arguments):
         return print(options.help_text())
+    processes.check()  # before SpeechBrain reads the same variables
     path, run_opts, overrides = options.parse(list(arguments))
-    ddp_init_group(run_opts)
+    processes.join(run_opts.distributed_backend)
     text = experiment.resolve(path, overrides, {name: run_opts[name] for name in run_opts.overridden_args})
     hparams, config = experiment.build(text, path)
     stage, hparams["command"] = hparams["stage"], run_folder.command(arguments)

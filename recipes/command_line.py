@@ -54,6 +54,11 @@ OF_MACHINE = (
         r"DataLoader worker.* (killed by signal|exited unexpectedly)",
         "a process that loads data was killed, mostly for want of memory: lower num_workers or the size of the batches",
     ),
+    (
+        r"^Dist\w*Error|/gloo/",
+        "another process of this training has ended, its own last line says why: start all of them again with the same command, "
+        "which goes on from the last checkpoint",
+    ),
     (r"RecursionError", "a file that was read is nested too deeply: give one that is not"),
 )
 """Patterns that tell what the machine lacks from the words of an error, of whatever library, and the line that is printed."""

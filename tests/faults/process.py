@@ -1,5 +1,6 @@
 """Commands of this project as a user runs them: each in a process of its own, forked from one that has imported torch."""
 
+import contextlib
 import multiprocessing
 import os
 import re
@@ -59,16 +60,19 @@ class Started:
         A file or a pipe that it reads.
     limits : dict
         From a limit of `resource`, such as `RLIMIT_FSIZE`, to its value.
+    inside : callable
+        Is called in the process first: a `functools.partial` of a function of a module.
     """
 
-    def __init__(self, module, arguments, folder, environment=None, stdin=None, limits=None):
+    def __init__(self, module, arguments, folder, environment=None, stdin=None, limits=None, inside=None):
         folder = Path(folder)
         number = len(list(folder.parent.glob("*.err")))
         self.paths = [folder.parent / f"{number}.{kind}" for kind in ("out", "err")]
         for path in self.paths:
             path.touch()
         words = [str(word) for word in arguments]
-        task = (module, words, str(folder), environment or {}, str(stdin or os.devnull), limits or {}, *map(str, self.paths))
+        setting = environment or {}, str(stdin or os.devnull), limits or {}, inside
+        task = (module, words, str(folder), *setting, *map(str, self.paths))
         self.process = SERVER.Process(target=_become, args=task)
         self.process.start()
 
@@ -79,7 +83,9 @@ class Started:
 
     def kill(self, sign=signal.SIGKILL):
         """Send a signal to it and, as a terminal or the kernel would, to all its children."""
-        os.killpg(self.process.pid, sign)
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            wait_for(lambda: os.getpgid(self.process.pid) == self.process.pid)
+            os.killpg(self.process.pid, sign)
 
     def wait(self, seconds=LONGEST):
         """Wait for its end; an AssertionError, after a kill, if it takes longer."""
@@ -105,11 +111,12 @@ def wait_for(condition, seconds=LONGEST):
         time.sleep(0.02)
 
 
-def _become(module, arguments, folder, environment, stdin, limits, out, err):
+def _become(module, arguments, folder, environment, stdin, limits, inside, out, err):
     """In the forked process: take the place of `python -m MODULE ARGUMENTS`."""
     import resource
 
     os.setsid()
+    multiprocessing.set_start_method(None, force=True)  # the default, where a forked process has that of its server
     os.chdir(folder)
     for name, value in environment.items():
         os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
@@ -120,4 +127,6 @@ def _become(module, arguments, folder, environment, stdin, limits, out, err):
         resource.setrlimit(getattr(resource, name), (value, value))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.argv = [module, *arguments]
+    if inside:
+        inside()
     sys.exit(import_module(module).main(arguments))

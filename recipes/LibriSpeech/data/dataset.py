@@ -1,19 +1,18 @@
 """From manifests to SpeechBrain data sets and loaders, and the CTC tokens."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from speechbrain.dataio.dataio import read_audio
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import DynamicBatchSampler
-from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from recipes.command_line import UserError
 from recipes.LibriSpeech.data.download import download
 from recipes.LibriSpeech.data.prepare import Manifest, find_root, prepare
 from recipes.LibriSpeech.data.synthetic import embedded_corpus
+from recipes.LibriSpeech.processes import main_first
 
 TOKENS = ("<blank>", " ", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 """The 29 characters of CTC; a space ends a word."""
@@ -95,24 +94,14 @@ def load_sets(hparams: Mapping) -> tuple[dict, dict[str, Manifest]]:
     folder, groups = hparams["data_folder"], {name: hparams[f"{name}_splits"] for name in ("train", "dev", "test")}
     splits = list(dict.fromkeys(split for group in groups.values() for split in group))
     if folder is None:
-        folder = _main_first(embedded_corpus, hparams["embedded_folder"])
+        folder = main_first(embedded_corpus, hparams["embedded_folder"])
     elif hparams["download"]:
-        _main_first(download, splits, folder)
-    manifests = _main_first(prepare, folder, hparams["output_folder"] / "manifests", splits, hparams["skip_bad"])
+        main_first(download, splits, folder)
+    manifests = main_first(prepare, folder, hparams["output_folder"] / "manifests", splits, hparams["skip_bad"])
     root = find_root(folder)
     sets: dict = {name: dataset([manifests[split] for split in groups[name]], root) for name in ("train", "dev")}
     sets["test"] = {split: dataset([manifests[split]], root) for split in groups["test"]}
     return sets, manifests
-
-
-def _main_first(function: Callable, *arguments: Any) -> Any:
-    """The result of `function` on every process: the main one makes it, the others then find it made."""
-    if not if_main_process():
-        ddp_barrier()
-    result = function(*arguments)
-    if if_main_process():
-        ddp_barrier()
-    return result
 
 
 def load_split(
