@@ -64,7 +64,7 @@ def prepare(hparams: dict, config: dict, text: str, run_opts: sb.RunOptions) -> 
     """Check what can go wrong, prepare the data, and take the folder for this experiment; data sets and manifests."""
     check_device(run_opts.device, hparams)
     if hparams["lm"] is not None:
-        beam_search.check(hparams["lm"])
+        beam_search.check(hparams["lm"], hparams["lm_folder"])
     logs.check(hparams)
     if run_opts.debug:  # beside the real run; each one overwrites the last
         hparams["output_folder"] = hparams["output_folder"].with_name(hparams["output_folder"].name + "-debug")
@@ -72,6 +72,8 @@ def prepare(hparams: dict, config: dict, text: str, run_opts: sb.RunOptions) -> 
             run_on_main(run_folder.clear, args=[hparams["output_folder"]])
     run_folder.check(hparams["output_folder"], config)  # before the data, which can take long, and with them
     sets, manifests = load_sets(hparams)
+    if hparams["lm"] is not None and hparams["stage"] in ("all", "test") and if_main_process():  # which alone searches
+        beam_search.check_whole(hparams["lm"], hparams["lm_folder"], sets)
     config["data"] = {split: manifest.sha256 for split, manifest in manifests.items()}
     run_folder.check(hparams["output_folder"], config)
     run_folder.save(hparams["output_folder"], text, config["data"], hparams["command"])

@@ -161,7 +161,8 @@ class FbankFrontEnd(FrontEnd):
         if not count.all():
             raise ValueError("no utterances to take statistics from")
         self.mean.copy_(first / count)
-        self.std.copy_((second / count - (first / count) ** 2).sqrt().clamp(min=1e-3))
+        # Below 0 by rounding, where a band is the same throughout.
+        self.std.copy_((second / count - (first / count) ** 2).clamp(min=1e-6).sqrt())
 
 
 class WaveformFrontEnd(FrontEnd):

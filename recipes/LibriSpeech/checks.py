@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from recipes.command_line import UserError
+from recipes.LibriSpeech.data.tree import check_name
 from recipes.LibriSpeech.yaml_text import plain, tag_of
 
 HPARAMS = Path(__file__).parents[2] / "hparams"
@@ -112,6 +113,10 @@ def choose_splits(merged: dict) -> None:
         merged[key] = value = [value] if isinstance(value, str) else value
         if not isinstance(value, list) or not value or not all(isinstance(split, str) for split in value):
             raise UserError(f"{key}={plain(value)} must be a list of names, such as {default}")
+        for split in value:
+            check_name(split)
+        if len(set(value)) < len(value):
+            raise UserError(f"{key}={plain(value)} names a split twice: name each once")
     both = sorted(set(merged["train_splits"]) & {*merged["dev_splits"], *merged["test_splits"]})
     if both:
         raise UserError(f"{', '.join(both)} would be trained on and evaluated on: give other train, dev or test splits")

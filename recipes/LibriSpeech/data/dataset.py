@@ -1,16 +1,20 @@
 """From manifests to SpeechBrain data sets and loaders, and the CTC tokens."""
 
+import math
+import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
+from speech_attention.front_end import SAMPLE_RATE
 from speechbrain.dataio.dataio import read_audio
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import DynamicBatchSampler
 
 from recipes.command_line import UserError
 from recipes.LibriSpeech.data.download import download
-from recipes.LibriSpeech.data.prepare import Manifest, find_root, prepare
+from recipes.LibriSpeech.data.prepare import Manifest, check_apart, find_root, prepare
 from recipes.LibriSpeech.data.synthetic import embedded_corpus
 from recipes.LibriSpeech.processes import main_first
 
@@ -29,12 +33,15 @@ def encode(words: str) -> torch.Tensor:
     return torch.tensor([TOKENS.index(character) for character in words], dtype=torch.long)
 
 
-def read(path: str) -> torch.Tensor:
-    """Samples of a file, (samples,)."""
+def read(path: str, duration: float) -> torch.Tensor:
+    """Samples of a file, (samples,), that lasts as many seconds as its manifest says."""
     try:
-        return read_audio(path)
+        samples = read_audio(path)
     except RuntimeError as error:  # whole by its length, damaged inside: preparation does not decode everything
         raise UserError(f"cannot decode {path}: put a sound copy there, or remove it and its transcript") from error
+    if samples.shape != (round(duration * SAMPLE_RATE),):
+        raise UserError(f"{path} is not what it was when it was prepared: the same command prepares it again")
+    return samples
 
 
 def dataset(manifests: Iterable[Manifest], root: str | Path) -> DynamicItemDataset:
@@ -58,7 +65,7 @@ def dataset(manifests: Iterable[Manifest], root: str | Path) -> DynamicItemDatas
             raise UserError(f"utterance {twice[0]} and {len(twice) - 1} more are in two splits of one set: leave one out")
         rows.update(split)
     data = DynamicItemDataset(rows)
-    data.add_dynamic_item(read, takes="wav", provides="sig")
+    data.add_dynamic_item(read, takes=["wav", "duration"], provides="sig")
     data.add_dynamic_item(lambda words: words, takes="wrd", provides="words")
     data.add_dynamic_item(encode, takes="wrd", provides="targets")
     data.set_output_keys(["id", "sig", "words", "targets"])
@@ -98,10 +105,48 @@ def load_sets(hparams: Mapping) -> tuple[dict, dict[str, Manifest]]:
     elif hparams["download"]:
         main_first(download, splits, folder)
     manifests = main_first(prepare, folder, hparams["output_folder"] / "manifests", splits, hparams["skip_bad"])
+    check_apart(manifests, groups["train"], [*groups["dev"], *groups["test"]])
     root = find_root(folder)
     sets: dict = {name: dataset([manifests[split] for split in groups[name]], root) for name in ("train", "dev")}
     sets["test"] = {split: dataset([manifests[split]], root) for split in groups["test"]}
+    if hparams["stage"] != "test":
+        check_sound(sets["train"])
+    if hparams["stage"] in ("all", "finetune"):
+        check_letters(sets["train"], hparams["model"].front_end.hop)
     return sets, manifests
+
+
+def check_sound(train: DynamicItemDataset) -> None:
+    """Refuse a training set in which nothing is to be heard."""
+    with train.output_keys_as(["sig"]):  # of which it decodes no more than it must
+        if all(item["sig"].min() == item["sig"].max() for item in train):
+            raise UserError(f"all {len(train)} utterances of the training set are silence: look at how their audio was made")
+
+
+def check_letters(train: DynamicItemDataset, hop: int) -> None:
+    """Say how many utterances have more letters than frames, so that CTC learns nothing from them; refuse a set of such.
+
+    Arguments
+    ---------
+    train : DynamicItemDataset
+    hop : int
+        Samples of a frame.
+    """
+    dense = []
+    for name in train.data_ids:
+        words, frames = train.data[name]["wrd"], math.ceil(train.data[name]["duration"] * SAMPLE_RATE / hop)
+        doubled = re.findall(r"(.)(?=\1)", words) if 2 * len(words) > frames else []  # a blank must part them
+        if len(words) + len(doubled) > frames:
+            dense.append(name)
+    said = (
+        f"of the {len(train)} training utterances {len(dense)} have more letters than frames of {1000 * hop / SAMPLE_RATE:g} ms"
+    )
+    if len(dense) == len(train):
+        raise UserError(f"{said}: CTC cannot learn from them; see whether these are the transcripts of this audio")
+    if dense and if_main_process():
+        print(
+            f"WARNING: {said}, CTC learns nothing from them: {', '.join(dense[:3])}{', ...' * (len(dense) > 3)}", file=sys.stderr
+        )
 
 
 def load_split(

@@ -11,6 +11,9 @@ is tested on.
 
 import gzip
 import hashlib
+import itertools
+import zlib
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,8 @@ BEAM, BEAM_TOKENS, BEAM_THRESHOLD = 200, 10, 20.0
 """The search keeps so many sentences after each frame, tries so many tokens for each, and drops what is so far below the best."""
 START, STEPS = (2.0, 0.0), (0.5, 1.0)
 """Where the search for the two weights begins, and its first steps."""
+LINES_BEFORE = 1000
+"""An ARPA file may begin with so many lines of other text."""
 DEV_UTTERANCES = 200
 """The weights are chosen on at most so many utterances."""
 
@@ -61,8 +66,7 @@ def test(
     utterances : dict
         List of Utterance of each test split.
     """
-    evaluated = {row["wrd"] for data in (sets["dev"], *sets["test"].values()) for row in data.data.values()}
-    arpa, description = find_arpa(path, cache, evaluated)
+    arpa, description = find_arpa(path, cache, evaluated(sets))
     search = BeamSearch(arpa)
     some = set(spread(sets["dev"].data_ids, DEV_UTTERANCES))
     dev, references = log_probs(brain, sets["dev"].filtered_sorted(key_test={"id": some.__contains__}), "dev")
@@ -78,14 +82,27 @@ def test(
     return scores, description, utterances
 
 
-def check(path: str | Path) -> None:
-    """Refuse a language model that cannot be used, as far as a glance shows it: no such file, nothing to search with."""
-    if not Path(str(path)).is_file():
+def check(path: str | Path, cache: str | Path) -> None:
+    """Refuse a language model that cannot be used, as far as a glance shows it; see `find_arpa` for the arguments."""
+    if not Path(path).is_file():
         raise UserError(f"lm={path} is not a file: give a text or an ARPA file, plain or gzipped")
+    if Path(cache).exists() and not Path(cache).is_dir():
+        raise UserError(f"lm_folder={cache} is not a folder: give one to keep n-grams in")
+    is_arpa(path)
     try:
         import flashlight.lib.text.decoder.kenlm  # noqa: F401
     except ImportError as error:
         raise UserError("a language model needs flashlight-text: pip install -e '.[lm]' (Python 3.10 to 3.12)") from error
+
+
+def check_whole(path: str | Path, cache: str | Path, sets: Mapping[str, Any]) -> None:
+    """Refuse a language model that KenLM does not read, before anything is trained; keeps one that is estimated for the test."""
+    BeamSearch(find_arpa(path, cache, evaluated(sets))[0])
+
+
+def evaluated(sets: Mapping[str, Any]) -> set[str]:
+    """The sentences of the dev and test sets."""
+    return {row["wrd"] for data in (sets["dev"], *sets["test"].values()) for row in data.data.values()}
 
 
 def find_arpa(
@@ -111,7 +128,7 @@ def find_arpa(
         For the summary: the file and its hash, the order and the number of n-grams of each; of a text also its words,
         and how many sentences were left out.
     """
-    check(path)
+    check(path, cache)
     path = Path(path)
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -123,7 +140,7 @@ def find_arpa(
         marks = 2 * int((stream == ngram.BEGIN).sum())
         description |= {"words": len(stream) - marks, "sentences_left_out": left_out}
         path = Path(cache) / f"{ngram.fingerprint(words, stream, order)}-{order}gram.arpa.gz"
-        if not path.exists():
+        if not is_whole(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             orders = ngram.count(words, stream, order)
             ngram.estimate(orders)
@@ -133,9 +150,32 @@ def find_arpa(
 
 
 def is_arpa(path: str | Path) -> bool:
-    """Whether the first line that is not empty is that of an ARPA file."""
+    """Whether a file is an ARPA file, by its line `\\data\\`; one in which KenLM does not find that line is refused."""
     with ngram.open_text(path) as lines:
-        return next((line.strip() for line in lines if line.strip()), "") == "\\data\\"
+        before = ""
+        for line in itertools.islice(lines, LINES_BEFORE):
+            text = line.strip()
+            if text.lstrip(ngram.BOM) == "\\data\\":
+                if before or text.startswith(ngram.BOM):
+                    what = "text" if before else "a byte order mark"
+                    raise UserError(
+                        f"{path} is an ARPA file with {what} before its line \\data\\, which KenLM refuses: delete that"
+                    )
+                return True
+            before = before or ("" if text.startswith("#") else text)
+    return False
+
+
+def is_whole(arpa: Path) -> bool:
+    """Whether an n-gram that was estimated before is there to its last line; gzip's checksum vouches for the rest."""
+    end = b""
+    try:
+        with gzip.open(arpa, "rb") as file:
+            while block := file.read(2**20):
+                end = (end + block)[-6:]
+    except (OSError, EOFError, zlib.error):
+        return False
+    return end == b"\\end\\\n"
 
 
 def read_head(path: str | Path) -> tuple[list[int], list[str]]:
@@ -174,6 +214,8 @@ class BeamSearch:
         words = [word for word in read_head(arpa)[1] if set(word.upper()) <= letters]
         if not words:
             raise UserError(f"{arpa} has no word that can be written in the letters A to Z and the apostrophe")
+        if len(set(words)) < len(words):
+            raise UserError(f"{arpa} has the word {Counter(words).most_common(1)[0][0]} twice: see what made it")
         self.spellings = {word: [[*word.upper(), space]] for word in words}
         self.words, self.tokens = Dictionary(["<unk>", *words]), Dictionary(list(TOKENS))
         try:

@@ -15,8 +15,9 @@ import contextlib
 import gzip
 import hashlib
 import re
+import sys
 import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -25,13 +26,31 @@ import numpy as np
 from tqdm import tqdm
 
 from recipes.command_line import UserError
+from recipes.LibriSpeech.data.tree import NOT_ALLOWED
 
 MARKS = ("<unk>", "<s>", "</s>")
 UNK, BEGIN, END = range(3)
 UTTERANCE_ID = re.compile(r"^\d+-\d+-\d+(?=\s)")
 """What stands before a transcript in LibriSpeech's own files."""
+OF_NO_TEXT = re.compile(r"\\(data|end|\d+-grams:)\\?\s*$|[-+]?\d[\d.eE+-]*\t|.*\0")
+"""A line of an ARPA file (of its frame, or a number and a tab), or of none."""
+BOM = "\ufeff"
+"""The byte order mark that some editors put at the beginning of a text."""
+NOT_READ = {
+    b"mmap lm http://kheafield.com": "a binary of KenLM: give the ARPA file that it was made from",
+    b"BZh": "packed by bzip2: unpack it with bunzip2",
+    b"\xfd7zXZ": "packed by xz: unpack it with unxz",
+    b"(\xb5/\xfd": "packed by zstd: unpack it with unzstd",
+    b"PK\x03\x04": "a ZIP archive: unpack it",
+    b"%PDF": "a PDF: save its text, one sentence a line",
+    b"\xff\xfe": "in UTF-16: save it in UTF-8",
+    b"\xfe\xff": "in UTF-16: save it in UTF-8",
+}
+"""How files begin that are no plain text, and what to do about them."""
 MOST_WORDS = 12_000_000
 """All of LibriSpeech's transcripts and their marks; estimating takes about 500 bytes of memory for each."""
+MOST_ODD = 1 / 4
+"""A text of which more words cannot be written in our letters is none: a dictionary, a table, a web page."""
 FALLBACK = (0.0, 0.5, 1.0, 1.5)
 """Discounts where a text is too small to estimate them, those of Heafield's lmplz."""
 
@@ -62,15 +81,19 @@ class Order:
 
 @contextlib.contextmanager
 def open_text(path: str | Path) -> Iterator[TextIO]:
-    """The lines of a text file, plain or gzipped; damage is a `UserError`."""
+    """The lines of a text file in UTF-8, plain or gzipped; anything else, and damage, is a `UserError`."""
     try:
         with open(path, "rb") as file:
-            zipped = file.read(2) == b"\x1f\x8b"
-        opener = gzip.open if zipped else open
+            opener: Callable = gzip.open if file.read(2) == b"\x1f\x8b" else open
+        with opener(path, "rb") as file:
+            head = file.read(4096)
+        known = next((words for begin, words in NOT_READ.items() if head.startswith(begin)), None)
+        if known or b"\0" in head:
+            raise UserError(f"{path} is {known or 'no text, but binary: give a text or an ARPA file, plain or gzipped'}")
         with opener(path, "rt", encoding="utf-8") as lines:
             yield lines
     except (UnicodeDecodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path} is no text, or damaged: {error}") from error
+        raise UserError(f"{path} is no text in UTF-8, or damaged: {error}") from error
 
 
 def read_text(path: str | Path, leave_out: Collection[str] = frozenset()) -> tuple[list[str], np.ndarray, int]:
@@ -95,7 +118,11 @@ def read_text(path: str | Path, leave_out: Collection[str] = frozenset()) -> tup
     numbers, stream, left_out = {mark: number for number, mark in enumerate(MARKS)}, [], 0
     with open_text(path) as lines:
         for line in tqdm(lines, desc="reading the text", unit=" lines", disable=None, leave=False):
-            sentence = UTTERANCE_ID.sub("", line).upper().split()
+            if OF_NO_TEXT.match(line):
+                raise UserError(
+                    f"{path} has the line {line.strip()[:80]!r}, as parts of ARPA files, tables or binaries do: give a text, or a whole ARPA file"
+                )
+            sentence = UTTERANCE_ID.sub("", line.lstrip(BOM)).upper().split()
             if " ".join(sentence) in leave_out:
                 left_out += 1
             elif sentence:
@@ -106,7 +133,20 @@ def read_text(path: str | Path, leave_out: Collection[str] = frozenset()) -> tup
                 )
     if not stream:
         raise UserError(f"{path} has no words to estimate an n-gram from: one sentence a line")
-    return list(numbers), np.array(stream, dtype=np.int64), left_out
+    words, numbered = list(numbers), np.array(stream, dtype=np.int64)
+    check_words(path, words, np.bincount(numbered)[len(MARKS) :])
+    return words, numbered, left_out
+
+
+def check_words(path: str | Path, words: Sequence[str], counts: np.ndarray) -> None:
+    """Refuse what is no text of sentences, by how often each word after the marks occurs; say so if the search will lack many."""
+    odd = np.array([NOT_ALLOWED.search(word) is not None for word in words[len(MARKS) :]])
+    part, most = counts[odd].sum() / counts.sum(), words[len(MARKS) + int(np.argmax(counts * odd))]
+    said = f"{path}: {100 * part:.0f} % of its words, such as {most[:40]!r}, are not all letters A to Z and apostrophes"
+    if part > MOST_ODD:
+        raise UserError(f"{said}: give a text with one sentence a line, numbers in words, without punctuation")
+    if part > 0.01:
+        print(f"WARNING: {said}; the search never writes them", file=sys.stderr)
 
 
 def fingerprint(words: Sequence[str], stream: np.ndarray, order: int) -> str:

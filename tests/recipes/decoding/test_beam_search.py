@@ -229,8 +229,8 @@ def test_a_run_with_a_language_model(tree, tmp_path, capsys):
         (b"", "no words"),
         (b"\n \n", "no words"),
         ("ÄÖ 12\n3 É\n".encode(), "letters A to Z"),
-        (b"\xff\xfe\x00\x01", "is no text, or damaged"),
-        (gzip.compress(CORPUS.encode() * 100)[:-40], "is no text, or damaged"),
+        (b"\xff\xfe\x00\x01", "is in UTF-16: save it in UTF-8"),
+        (gzip.compress(CORPUS.encode() * 100)[:-40], "is no text in UTF-8, or damaged"),
         (b"\\data\\\nngram 1=x\n", "damaged ARPA file, in the line 'ngram 1=x'"),
         (b"\\data\\\nngram 1=2\n\n\\1-grams:\n-1\n", "damaged ARPA file, in the line '-1'"),
         (b"\\data\\\nngram 1=9\nngram 2=1\n\n\\1-grams:\n-1\tA\t0\n\n", "not an ARPA file that KenLM reads"),
@@ -251,7 +251,7 @@ def test_a_text_of_more_words_than_memory(corpus, monkeypatch):
         ngram.read_text(corpus)
 
 
-def test_without_the_package_it_says_what_to_install(corpus, monkeypatch):
+def test_without_the_package_it_says_what_to_install(corpus, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "flashlight.lib.text.decoder.kenlm", None)
     with pytest.raises(UserError, match=r"pip install -e '\.\[lm\]'"):
-        beam_search.check(corpus)
+        beam_search.check(corpus, tmp_path)
