@@ -119,11 +119,12 @@ def read_text(path: str | Path, leave_out: Collection[str] = frozenset()) -> tup
     with open_text(path) as lines:
         for line in tqdm(lines, desc="reading the text", unit=" lines", disable=None, leave=False):
             if OF_NO_TEXT.match(line):
+                found = repr(line.strip()[:60])
                 raise UserError(
-                    f"{path} has the line {line.strip()[:80]!r}, as parts of ARPA files, tables or binaries do: give a text, or a whole ARPA file"
+                    f"{path} has the line {found}, and is neither a text nor an ARPA file from its beginning: give one"
                 )
             sentence = UTTERANCE_ID.sub("", line.lstrip(BOM)).upper().split()
-            if " ".join(sentence) in leave_out:
+            if " ".join(NOT_ALLOWED.sub("", " ".join(sentence)).split()) in leave_out:  # whatever its punctuation
                 left_out += 1
             elif sentence:
                 stream += [BEGIN, *(numbers.setdefault(word, len(numbers)) for word in sentence), END]
