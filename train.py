@@ -72,10 +72,10 @@ def prepare(hparams: dict, config: dict, text: str, run_opts: sb.RunOptions) -> 
             run_on_main(run_folder.clear, args=[hparams["output_folder"]])
     run_folder.check(hparams["output_folder"], config)  # before the data, which can take long, and with them
     sets, manifests = load_sets(hparams)
-    if hparams["lm"] is not None and hparams["stage"] in ("all", "test") and if_main_process():  # which alone searches
-        beam_search.check_whole(hparams["lm"], hparams["lm_folder"], sets)
     config["data"] = {split: manifest.sha256 for split, manifest in manifests.items()}
     run_folder.check(hparams["output_folder"], config)
+    if hparams["lm"] is not None and hparams["stage"] in ("all", "test") and if_main_process():  # which alone searches
+        beam_search.check_whole(hparams["lm"], hparams["lm_folder"], sets)
     run_folder.save(hparams["output_folder"], text, config["data"], hparams["command"])
     logs.write_environment(hparams["output_folder"])
     return sets, manifests

@@ -138,15 +138,11 @@ def check_letters(train: DynamicItemDataset, hop: int) -> None:
         doubled = re.findall(r"(.)(?=\1)", words) if 2 * len(words) > frames else []  # a blank must part them
         if len(words) + len(doubled) > frames:
             dense.append(name)
-    said = (
-        f"of the {len(train)} training utterances {len(dense)} have more letters than frames of {1000 * hop / SAMPLE_RATE:g} ms"
-    )
+    said = f"{len(dense)} of {len(train)} training utterances have more letters than frames of {1000 * hop / SAMPLE_RATE:g} ms"
     if len(dense) == len(train):
         raise UserError(f"{said}: CTC cannot learn from them; see whether these are the transcripts of this audio")
-    if dense and if_main_process():
-        print(
-            f"WARNING: {said}, CTC learns nothing from them: {', '.join(dense[:3])}{', ...' * (len(dense) > 3)}", file=sys.stderr
-        )
+    if dense:
+        print(f"WARNING: {said}, and CTC learns nothing from them: {', '.join(dense[:3])}", file=sys.stderr)
 
 
 def load_split(
