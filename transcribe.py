@@ -3,6 +3,10 @@
     python transcribe.py results/runs/llsa-mini-embedded-seed1 speech.flac
     python transcribe.py results/runs/llsa-mini-embedded-seed1 *.wav --json --batch 8
     python transcribe.py results/runs/llsa-mini-embedded-seed1 --microphone
+    arecord -f S16_LE -r 16000 | python transcribe.py results/runs/llsa-mini-embedded-seed1 -
+
+AUDIO is a file or a pipe, `-` standard input, with what libsndfile reads: any rate, any channels. WAV, FLAC, Ogg and --raw
+are transcribed as they arrive; a pipe with another format, MP3 for instance, is copied to a temporary file first.
 
 Text is final: it only grows. One input gives its text, then a newline. Of several, each gives a line, PATH, a tab and the
 text, in the order given; with --batch N they go side by side, and their lines come in the order in which they end.
@@ -34,7 +38,10 @@ from speech_attention.recognizer import Output, Recognizer, Word
 
 from recipes.command_line import MENDABLE, Parser, UserError, complain, exit_code
 from recipes.LibriSpeech.inference import loading
-from recipes.LibriSpeech.inference.audio import AudioFile, Microphone, Resampler
+from recipes.LibriSpeech.inference.audio import AudioFile
+from recipes.LibriSpeech.inference.microphone import Microphone
+from recipes.LibriSpeech.sound.reader import RATES, check_names
+from recipes.LibriSpeech.sound.resampling import Resampler
 
 LONGEST_HOP_MS = 10_000
 TOLERATED = 0.1
@@ -52,7 +59,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options, checked."""
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment", metavar="EXPERIMENT_FOLDER", help="as train.py leaves it")
-    parser.add_argument("audio", nargs="*", metavar="AUDIO", help="files that libsndfile reads: any rate, any channels")
+    parser.add_argument("audio", nargs="*", metavar="AUDIO", help="files, pipes, - for standard input")
+    parser.add_argument("--raw", type=int, metavar="RATE", help="AUDIO is PCM without a header: 16 bits, little-endian, mono")
     parser.add_argument("--microphone", nargs="?", const="", metavar="DEVICE", help="listen, until Ctrl-C")
     parser.add_argument("--hop_ms", type=float, help="audio is fed in pieces of this length; default: one frame")
     parser.add_argument("--realtime", action="store_true", help="feed files no faster than they would be spoken")
@@ -65,6 +73,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise UserError(f"--hop_ms {options.hop_ms:g} must be from {1000 / SAMPLE_RATE} (a sample) to {LONGEST_HOP_MS}")
     if options.batch < 1:
         raise UserError(f"--batch {options.batch} must be 1 or more")
+    if options.raw is not None and options.microphone is not None:
+        raise UserError("--raw says what files and pipes hold: leave it out with --microphone")
+    if options.raw is not None and not RATES[0] <= options.raw <= RATES[1]:
+        raise UserError(f"--raw {options.raw} must be a rate from {RATES[0]} to {RATES[1]} Hz")
+    check_names(options.audio)
     return options
 
 
@@ -81,7 +94,10 @@ def run(options: argparse.Namespace) -> int:
     def inputs() -> Iterator[Input]:
         for path in options.audio or [None]:
             try:
-                source = Microphone(options.microphone, hop_ms) if path is None else AudioFile(path, hop_ms, options.realtime)
+                file = path is not None
+                source = (
+                    AudioFile(path, hop_ms, options.realtime, options.raw) if file else Microphone(options.microphone, hop_ms)
+                )
             except UserError as error:
                 bad.append(complain(error))
                 continue

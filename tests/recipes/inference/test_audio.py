@@ -10,7 +10,8 @@ import soundfile
 import torch
 from torchaudio.functional import resample
 
-from recipes.LibriSpeech.inference.audio import AudioFile, Resampler
+from recipes.LibriSpeech.inference.audio import AudioFile
+from recipes.LibriSpeech.sound.resampling import Resampler
 
 RATES = (8000, 11025, 22050, 32000, 44100, 48000, 96000)
 

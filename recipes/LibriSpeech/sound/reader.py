@@ -1,0 +1,274 @@
+"""A sound, whatever it comes in: opened once, read forwards, all of it."""
+
+import contextlib
+import io
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from recipes.command_line import UserError
+from recipes.LibriSpeech.sound import formats, wav
+from recipes.LibriSpeech.sound.resampling import Resampler
+from recipes.LibriSpeech.sound.tape import UNKNOWN, WINDOW, Stretch, Tape
+
+STANDARD_INPUT = "-"
+RATES = (1000, 1_000_000)
+"""Hz, from and to: of what may be speech."""
+BLOCK = 2**16
+"""Samples of each channel that are decoded at once, at most."""
+FLOAT_MAX = np.finfo("float32").max
+FLAC = (b'fLaC\x00\x00\x00"', b'fLaC\x80\x00\x00"')
+OGG = (b"OggS\x00\x02" + bytes(8),)
+"""How a FLAC and a stream of an Ogg begin, each of several in a row too."""
+
+
+class Decoder(soundfile.SoundFile):
+    """What libsndfile decodes, without its habit of seeking the place where it already is."""
+
+    def seekable(self) -> bool:
+        """It is only read forwards."""
+        return False
+
+
+class Sound:
+    """The samples of a sound, mono: the mean of its channels.
+
+    What libsndfile reads: WAV, FLAC and Ogg come as they arrive, also through a pipe, and to the last sample that is there
+    whatever their headers say. Of the others, which need a look ahead, a pipe is copied to a temporary file first.
+    Several FLAC, Ogg or WAV in a row are one sound, at the rate of the first.
+
+    Arguments
+    ---------
+    name : str
+        A path, or `-` for standard input.
+    raw : int or None
+        It is PCM without a header, 16 bits, little-endian, one channel, at this rate.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, is no sound, or has no samples.
+    """
+
+    def __init__(self, name: str, raw: int | None = None):
+        self.name, self.rate, self.channels, self.damaged = name, 0, 0, False
+        self.ready = np.zeros(0)  # samples, decoded and not given
+        self.decoder: Decoder | None = None
+        self.decoded = 0  # samples of each channel, of the part that it decodes
+        self.resampler: Resampler | None = None
+        self.file = open_once(name)
+        try:
+            self.parts = self._parts(Tape(self.file, name), raw)
+            self._turn()
+            self._fill(1)
+        except BaseException:
+            self.file.close()
+            raise
+        if not len(self.ready):
+            raise UserError(f"{name} is empty: it has no samples{' that can be decoded' * self.damaged}")
+
+    def read(self, count: int) -> np.ndarray:
+        """The next samples, (count,) or fewer at the end, float64; `damaged` then says whether there should be more."""
+        self._fill(count)
+        samples, self.ready = self.ready[:count], self.ready[count:]
+        return samples
+
+    def _fill(self, count: int) -> None:
+        """Decode until `count` samples are ready, or all."""
+        blocks, missing = [self.ready], count - len(self.ready)
+        while missing > 0 and self.decoder:
+            blocks.append(self._block(min(missing, BLOCK)))
+            missing -= len(blocks[-1])
+        self.ready = np.concatenate(blocks)
+
+    def _block(self, count: int) -> np.ndarray:
+        """Some of the next samples, (m,); after the last of a part, go on to the next."""
+        assert self.decoder
+        left = self.decoder.frames - self.decoded  # behind them there may be other things than sound
+        frames = np.full((min(count, left), self.decoder.channels), np.nan)
+        try:
+            got = len(self.decoder.read(out=frames))
+        except soundfile.SoundFileError:
+            missing = np.isnan(frames).all(axis=1)  # the others were decoded
+            got, self.damaged = int(missing.argmax()) if missing.any() else len(frames), True
+        self.decoded += got
+        with np.errstate(over="ignore"):
+            samples = frames[:got].mean(axis=1).clip(-FLOAT_MAX, FLOAT_MAX)
+        resampler, ended = self.resampler, got < count or self.damaged
+        if ended:
+            self._turn()
+        if resampler:
+            parts = [resampler.step(torch.from_numpy(samples))] + [resampler.flush()] * ended
+            samples = torch.cat(parts).numpy()
+        return samples
+
+    def _turn(self) -> None:
+        """Go on to the next part; there is none after damage, or the last."""
+        self.decoder = None if self.damaged else next(self.parts, None)
+        if not self.decoder:
+            return self.file.close()
+        rate, self.decoded = self.decoder.samplerate, 0
+        if not RATES[0] <= rate <= RATES[1]:
+            raise UserError(f"{self.name} says that its rate is {rate} Hz: speech needs {RATES[0]} to {RATES[1]}")
+        self.rate, self.channels = self.rate or rate, self.channels or self.decoder.channels
+        self.resampler = None if rate == self.rate else Resampler(rate, self.rate)
+
+    def _parts(self, tape: Tape, raw: int | None) -> Iterator[Decoder]:
+        """The decoder of each part that has a header of its own."""
+        while tag := _id3_before_flac(tape):
+            tape.skip(tag)
+        if raw:
+            if tape.peek(4) in formats.READ:
+                raise UserError(f"{self.name} has a header, so it is not raw: leave --raw out")
+            yield from self._wav(tape, wav.pcm16(raw))
+        elif wav.is_wav(tape.peek(12)):
+            more = True
+            while more:
+                header = wav.read_header(tape, self.name)
+                yield from self._wav(tape, header)
+                more = wav.skip_to_next(tape)
+        elif tape.peek(8) in FLAC:
+            while tape.peek(8) in FLAC:
+                yield from self._flac(tape)
+        elif tape.peek(14) in OGG:
+            while tape.peek(14) in OGG:
+                yield from self._stretch(tape, tape.take(_heads_of_ogg(tape)), marks=OGG)
+        else:
+            yield from self._seekable(tape)
+
+    def _wav(self, tape: Tape, header: wav.Header) -> Iterator[Decoder]:
+        most, left = max(1, wav.LONGEST // header.align) * header.align, header.length
+        while left is None and tape.peek(1) or left:
+            length = most if left is None else min(left, most)
+            start = tape.taken
+            yield from self._stretch(tape, header.riff(length), length)
+            if left is not None:
+                left -= length
+                self.damaged |= tape.taken < start + length
+        tape.skip((header.length or 0) % 2)
+
+    def _flac(self, tape: Tape) -> Iterator[Decoder]:
+        start = tape.take(26)
+        numbers = int.from_bytes(start[18:], "big")  # 64 bits, the last 36 of them the number of samples, 0 if unknown
+        promised = numbers % 2**36
+        known = start[:18] + (numbers if promised else numbers | 2**36 - 1).to_bytes(8, "big")
+        yield from self._stretch(tape, known, marks=FLAC)
+        self.damaged |= self.decoded < promised
+
+    def _stretch(self, tape: Tape, head: bytes, length: int | None = None, marks: Sequence[bytes] = ()) -> Iterator[Decoder]:
+        """The decoder of a stretch of the tape, which stands behind it afterwards."""
+        stretch = Stretch(tape, head, length, marks)
+        try:
+            yield self._open(stretch, head + tape.peek(formats.ENOUGH))
+        finally:  # what went wrong with the file says more than what libsndfile makes of it
+            if stretch.error:
+                raise stretch.error
+        stretch.drain()
+        self.damaged |= marks == OGG and not tape.peek(1) and _page_is_cut(stretch.window)
+
+    def _seekable(self, tape: Tape) -> Iterator[Decoder]:
+        """The decoder of a whole file, or of the copy of a pipe."""
+        head = tape.peek(formats.ENOUGH)
+        with tempfile.TemporaryFile() as copy:
+            if tape.left is None:
+                while data := tape.some(WINDOW):
+                    copy.write(data)
+                copy.seek(0)
+            else:
+                self.file.seek(-len(tape.ahead), os.SEEK_CUR)
+            decoder = self._open((copy if tape.left is None else self.file).fileno(), head)
+            yield decoder
+            self.damaged |= self.decoded < decoder.frames < UNKNOWN
+
+    def _open(self, source: Stretch | int, head: bytes) -> Decoder:
+        try:
+            return Decoder(source, closefd=False)
+        except (soundfile.SoundFileError, TypeError) as error:  # the latter: it would need to know more
+            raise UserError(f"cannot read {self.name}: {formats.what_to_do(self.name, head)}") from error
+
+
+def measure(path: str | Path) -> tuple[int, int, int]:
+    """Rate, channels and samples of a file: all that a `Sound` gives, without decoding them where its header is right.
+
+    Arguments
+    ---------
+    path : str or Path
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, is no sound, has no samples, or is damaged.
+    """
+    with contextlib.suppress(soundfile.SoundFileError, TypeError):
+        with soundfile.SoundFile(os.fsencode(path)) as file:
+            if file.format == "FLAC" and 0 < file.frames < 2**36 - 1:
+                file.seek(file.frames - 1)  # the header of a file that was cut off still promises all samples
+                if len(file.read(1)):
+                    return file.samplerate, file.channels, file.frames
+    sound, samples = Sound(str(path)), 0
+    while len(block := sound.read(BLOCK)):
+        samples += len(block)
+    if sound.damaged:
+        raise UserError(f"{path} is damaged {samples / sound.rate:.2f} s after its start")
+    return sound.rate, sound.channels, samples
+
+
+def _id3_before_flac(tape: Tape) -> int:
+    """The bytes of an ID3 tag that has a FLAC behind it, where libsndfile may not look for it."""
+    tag = tape.peek(10)
+    if tag[:3] != b"ID3" or len(tag) < 10:
+        return 0
+    length = 10 + sum((byte & 127) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0)))  # 7 bits a byte
+    return length if tape.peek(length + 4)[length:] in (b"fLaC", b"ID3\x03", b"ID3\x04") else 0
+
+
+def _heads_of_ogg(tape: Tape) -> int:
+    """The bytes of the pages at the beginning that each announce a stream."""
+    length = 0
+    while (page := tape.peek(length + 27)[length:])[:14] in OGG and len(page) == 27:
+        lacing = tape.peek(length + 27 + page[26])[length + 27 :]
+        length += 27 + page[26] + sum(lacing)
+    return length
+
+
+def _page_is_cut(end: bytearray) -> bool:
+    """Whether an Ogg with this end stops inside a page."""
+    page = end[max(0, end.rfind(b"OggS")) :]
+    return len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
+
+
+def open_once(name: str) -> io.FileIO:
+    """Open a file, a pipe or standard input, unbuffered."""
+    try:
+        file = io.FileIO(0, closefd=False) if name == STANDARD_INPUT else io.FileIO(name)
+    except OSError as error:
+        what = "standard input" if name == STANDARD_INPUT else name
+        raise UserError(f"cannot read {what}: {error.strerror}") from error
+    if file.isatty():
+        raise UserError(
+            f"{name} is a terminal: pipe a sound into it, such as arecord -f S16_LE -r 16000 | python transcribe.py RUN -"
+        )
+    return file
+
+
+def check_names(names: Sequence[str]) -> None:
+    """A `UserError` where a pipe, which can be read once, is named twice."""
+    seen = set()
+    for name in names:
+        with contextlib.suppress(OSError):  # what is not there is said when its turn comes
+            about = os.fstat(0) if name == STANDARD_INPUT else os.stat(name)
+            if name != STANDARD_INPUT and (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):
+                continue
+            if (about.st_dev, about.st_ino) in seen:
+                raise UserError(f"{name} can be read once: name it once, or copy it to a file first")
+            seen.add((about.st_dev, about.st_ino))
