@@ -24,7 +24,7 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process, run_on_m
 
 from recipes import files, text_table
 from recipes.command_line import UserError, exit_code
-from recipes.LibriSpeech import experiment, options, processes, run_folder, summary
+from recipes.LibriSpeech import experiment, options, processes, run_folder, saved, summary
 from recipes.LibriSpeech.checks import check_device
 from recipes.LibriSpeech.data.dataset import load_sets
 from recipes.LibriSpeech.decoding import beam_search
@@ -51,26 +51,28 @@ def run(arguments: Sequence[str]) -> None:
     stage, hparams["command"] = hparams["stage"], run_folder.command(arguments)
     if stage == "show":  # as the folder of a run has it
         return print(text.replace("\nstage: show", "\nstage: all ", 1), end="")
-    sets, manifests = prepare(hparams, config, text, run_opts)
-    if stage in ("all", "pretrain") and hparams["pretrain"]["epochs"] and not (hparams["pretrained"] or hparams["weights"]):
-        pretrain(hparams, config, run_opts, sets)
-    if stage != "pretrain":
-        brain = finetune(hparams, config, run_opts, sets)
-        if stage != "finetune":
-            test(brain, hparams, config, sets, manifests)
-
-
-def prepare(hparams: dict, config: dict, text: str, run_opts: sb.RunOptions) -> tuple[dict, dict]:
-    """Check what can go wrong, prepare the data, and take the folder for this experiment; data sets and manifests."""
+    if run_opts.debug:  # beside the real run; each one overwrites the last
+        hparams["output_folder"] = hparams["output_folder"].with_name(hparams["output_folder"].name + "-debug")
     check_device(run_opts.device, hparams)
     if hparams["lm"] is not None:
         beam_search.check(hparams["lm"], hparams["lm_folder"])
     logs.check(hparams)
-    if run_opts.debug:  # beside the real run; each one overwrites the last
-        hparams["output_folder"] = hparams["output_folder"].with_name(hparams["output_folder"].name + "-debug")
-        if hparams["stage"] in ("all", "pretrain"):
-            run_on_main(run_folder.clear, args=[hparams["output_folder"]])
+    with run_folder.lock(hparams["output_folder"]):
+        sets, manifests = prepare(hparams, config, text, run_opts)
+        if stage in ("all", "pretrain") and hparams["pretrain"]["epochs"] and not (hparams["pretrained"] or hparams["weights"]):
+            pretrain(hparams, config, run_opts, sets)
+        if stage != "pretrain":
+            brain = finetune(hparams, config, run_opts, sets)
+            if stage != "finetune":
+                test(brain, hparams, config, sets, manifests)
+
+
+def prepare(hparams: dict, config: dict, text: str, run_opts: sb.RunOptions) -> tuple[dict, dict]:
+    """Check what is in the folder, prepare the data, and take the folder for this experiment; data sets and manifests."""
+    if run_opts.debug and hparams["stage"] in ("all", "pretrain"):
+        run_on_main(run_folder.clear, args=[hparams["output_folder"]])
     run_folder.check(hparams["output_folder"], config)  # before the data, which can take long, and with them
+    checkpoint.check(hparams, config, run_opts.debug)
     sets, manifests = load_sets(hparams)
     config["data"] = {split: manifest.sha256 for split, manifest in manifests.items()}
     run_folder.check(hparams["output_folder"], config)
@@ -85,7 +87,13 @@ def pretrain(hparams: dict, config: dict, run_opts: sb.RunOptions, sets: dict) -
     """Pre-train unless done; leaves `pretrain/encoder.ckpt`."""
     model, done = hparams["model"], hparams["output_folder"] / "pretrain" / "encoder.ckpt"
     if done.exists():
-        return print(f"pre-training is done: {done}")
+        try:
+            checkpoint.load_encoder(done, model, checkpoint.architecture(config))
+            return print(f"pre-training is done: {done}")
+        except saved.Damaged:
+            if not saved.latest(done.parent / "checkpoints"):
+                raise
+            print(f"{done} is damaged: it is written anew from the last checkpoint")
     checkpoint.fit_front_end(model.front_end, sets["train"])
     try:
         objective = hparams["objective"](front_end=model.front_end, dim=hparams["dim"])
@@ -102,11 +110,10 @@ def finetune(hparams: dict, config: dict, run_opts: sb.RunOptions, sets: dict) -
     """Fine-tune from the starting weights, or go on with it, unless only a test is asked for; the Brain."""
     brain = FinetuneBrain("finetune", {"model": hparams["model"]}, hparams, run_opts, sets["train"], sets["dev"])
     if hparams["stage"] == "test":
-        if not brain.checkpointer.find_checkpoint(min_key="WER"):  # of the end of an epoch
-            raise UserError(f"nothing to test in {hparams['output_folder']}: fine-tune first (--stage finetune, or no --stage)")
         return brain
-    if not brain.checkpointer.list_checkpoints():  # otherwise `run` goes on from the last one
-        checkpoint.starting_weights(hparams, config, sets["train"])
+    # Where there are checkpoints, `run` goes on from the last one.
+    if not brain.checkpointer.list_checkpoints() and not checkpoint.starting_weights(hparams, config):
+        checkpoint.fit_front_end(hparams["model"].front_end, sets["train"])
     brain.run()
     return brain
 

@@ -173,7 +173,7 @@ def mendable(error: Exception) -> str | None:
     True
     """
     kind, words = original(error)
-    if kind == UserError.__name__:
+    if isinstance(error, UserError) or kind == UserError.__name__:
         return words
     for pattern, line in OF_MACHINE:
         if re.search(pattern, f"{kind}: {words}"):

@@ -1,17 +1,22 @@
 """The folder of a run: the YAML that it belongs to, and the guard against mixing two experiments in one folder."""
 
+import contextlib
+import fcntl
 import json
 import os
 import shlex
 import shutil
-from collections.abc import Sequence
+import socket
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import ruamel.yaml
-from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.distributed import ddp_broadcast, if_main_process
 
 from recipes import files
-from recipes.command_line import UserError
+from recipes.command_line import UserError, mendable
 from recipes.LibriSpeech import yaml_text
 from recipes.LibriSpeech.experiment import INCIDENTAL, identity
 from recipes.LibriSpeech.summary import Summary, config_hash
@@ -21,6 +26,11 @@ CONFIG = "hyperparams.yaml"
 """The file with all values of the experiment."""
 OLD_CONFIG = "config.json"
 """What older runs have in its place: the same values as JSON, objects as `yaml_text.plain` says."""
+FOLDERS = "pretrain", "finetune", "manifests", "tensorboard"
+FILES = "env.log", "train_log.txt", "summary.json", "utterances-*.tsv", "manifests/*.*", "*/log.jsonl", "*/encoder.ckpt"
+"""What else a run leaves in its folder."""
+LOCK = "train.lock"
+"""The file that a training holds while it works in the folder."""
 HEADER = """\
 # All values of one experiment. load_hyperpyyaml(open("hyperparams.yaml")) makes its model, `model`; the weights are in
 # finetune/checkpoints. The command:
@@ -50,20 +60,23 @@ def read_config(folder: str | Path) -> dict | None:
     """
     for name, parse in ((CONFIG, yaml_text.parse), (OLD_CONFIG, json.loads)):
         path = Path(folder) / name
-        if path.is_file():
+        if path.exists() or path.is_symlink():
             try:
                 config = yaml_text.plain(parse(path.read_text()))
-            except (ValueError, ruamel.yaml.error.YAMLError) as error:
-                raise damaged(path) from error
-            if not isinstance(config, dict):
-                raise damaged(path)
-            return config
+                if isinstance(config, dict) and (name == OLD_CONFIG or "data" in config):  # which is its end
+                    return config
+            except (ValueError, RecursionError, IsADirectoryError, ruamel.yaml.error.YAMLError):
+                pass
+            raise damaged(path)
     return None
 
 
 def damaged(path: Path) -> UserError:
-    """The error for a file of a run folder that cannot be read."""
-    return UserError(f"{path} is damaged: delete {path.parent} and train again, or give another --output_folder")
+    """The error for a file with a configuration that cannot be read."""
+    return UserError(
+        f"{path} is damaged: put a sound copy there, or delete this file alone and give the command that began the training "
+        "once more, which writes it anew and goes on from the checkpoints"
+    )
 
 
 def check(folder: str | Path, config: dict) -> None:
@@ -78,13 +91,92 @@ def check(folder: str | Path, config: dict) -> None:
     before = read_config(folder)
     if before is None:
         return
+    if "model" not in before:
+        raise damaged(Path(folder) / CONFIG)
     before = optimization.completed(before)
-    changed = [key for key in sorted(config.keys() - INCIDENTAL) if config[key] != before.get(key)]
+    changed = [key for key in sorted(config.keys() - INCIDENTAL) if not _same(config[key], before.get(key))]
     if changed:
         raise UserError(
             f"{folder} holds an experiment with another {', '.join(changed)}: go on with its own configuration, give "
             "another --output_folder, or delete it"
         )
+
+
+def check_kinds(folder: Path) -> None:
+    """Refuse a folder where a file belongs, and the other way round."""
+    for name in FOLDERS:
+        if (folder / name).exists() and not (folder / name).is_dir():
+            raise UserError(f"{folder / name} is no folder, as it should be here: move it away, or give another --output_folder")
+    for pattern in FILES:
+        if wrong := [path for path in folder.glob(pattern) if path.is_dir()]:
+            raise UserError(f"{wrong[0]} is a folder, where a file belongs: move it away, or give another --output_folder")
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two values are equal, where NaN equals itself."""
+    return one == other or json.dumps(one) == json.dumps(other)
+
+
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Keep a folder for this start of train.py alone; the main process of several does it for all.
+
+    A lock ends with its process, however that ends. It holds between machines where their file system has the locks of
+    POSIX, as NFS has; where it has none, nothing is locked.
+
+    Arguments
+    ---------
+    folder : Path
+        Made if it is not there; removed at the end if it is empty then.
+
+    Raises
+    ------
+    UserError
+        If another process has the folder.
+    """
+    path, made = folder / LOCK, [each for each in (folder, *folder.parents) if not each.exists()]
+    file, problem = None, None
+    if if_main_process():
+        try:
+            file = _locked(path)
+        except (UserError, OSError) as error:
+            problem = mendable(error)
+    problem = ddp_broadcast(problem)
+    if problem:
+        raise UserError(problem)
+    try:
+        yield
+    finally:
+        if file:
+            with contextlib.suppress(OSError):
+                path.unlink()
+                for each in made:
+                    each.rmdir()
+            file.close()
+
+
+def _locked(path: Path) -> TextIO:
+    """A file that this process has locked, with its number, machine and time in it."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            file.seek(0)
+            owner = file.read() or "another process"
+            file.close()
+            raise UserError(f"{path.parent} is in use by {owner}: wait for its end, or give another --output_folder") from error
+        except OSError:  # a file system without locks
+            pass
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                break
+        file.close()  # its owner has ended, and removed it, since it was opened
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+    file.flush()
+    return file
 
 
 def save(folder: Path, text: str, data: dict[str, str], command: str) -> None:
@@ -110,7 +202,7 @@ def clear(folder: Path) -> None:
     """Remove what an experiment left in the folder, and nothing else."""
     files_of_it = [folder / name for name in (CONFIG, OLD_CONFIG) if (folder / name).exists()]
     if files_of_it:
-        for name in ("pretrain", "finetune", "manifests", "tensorboard"):
+        for name in FOLDERS:
             shutil.rmtree(folder / name, ignore_errors=True)
         (folder / "train_log.txt").unlink(missing_ok=True)
         for path in files_of_it:

@@ -18,6 +18,7 @@ from recipes import machine
 from recipes.command_line import UserError
 from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.decoding.wer import Utterance
+from recipes.LibriSpeech.training.logs import records
 from recipes.LibriSpeech.training.optimization import completed
 
 MANIFEST = "utterances", "hours", "speakers", "sha256", "skipped"
@@ -85,7 +86,7 @@ def build(hparams: Mapping, config: dict, start: dict | None, brain: Any, tested
     scores_lm, lm, utterances_lm = tested.with_lm or (None, None, {})
     seconds = sum(took for _, _, took, _ in tested.offline.values())
     audio_seconds = sum(audio for _, _, _, audio in tested.offline.values())
-    streaming, logs = tested.streaming, {stage: _log(folder / stage) for stage in ("pretrain", "finetune")}
+    streaming, logs = tested.streaming, {stage: records(folder / stage) for stage in ("pretrain", "finetune")}
     return {
         "experiment": hparams["name"],
         **{key: config[key]["class"].rpartition(".")[2] for key in ("attention", "block", "objective")},
@@ -121,12 +122,6 @@ def build(hparams: Mapping, config: dict, start: dict | None, brain: Any, tested
         "config_hash": config_hash(config),
         "environment": machine.environment(),
     }
-
-
-def _log(folder: Path) -> list[dict]:
-    """The records of a training stage, one for each epoch; none if it did not run."""
-    log = folder / "log.jsonl"
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
 
 def _columns(utterances: Sequence[Utterance], with_lm: Sequence[Utterance] | None) -> dict[str, str]:
@@ -199,13 +194,19 @@ class Summary:
 
     @classmethod
     def read(cls, path: Path) -> "Summary":
-        """The summary in a file; UserError, in one line, if it holds none."""
+        """The summary in a file; UserError, in one line, if it holds none, or lacks anything that each one has."""
         try:
-            content = json.loads(path.read_text())
-            _ = content["config"], content["wer"]
-        except (ValueError, LookupError, TypeError) as error:
-            raise UserError(f"{path} is damaged: delete it, to measure it again") from error
-        return cls(content, path)
+            summary = cls(json.loads(path.read_text()), path)
+            for name, entry in vars(cls).items():
+                if isinstance(entry, property):
+                    getattr(summary, name)
+            for test in summary.tests:
+                for score in (summary.score(test), summary.streaming_score(test), summary.lm_score(test)):
+                    if score and not all(map(math.isfinite, score[:3])):
+                        raise ValueError("its word error rate is no number")
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise UserError(f"{path} is damaged: delete it, to measure it again ({' '.join(str(error).split())})") from error
+        return summary
 
     experiment = _entry("experiment", doc="Its name, str.")
     scale = _entry("scale", default=None, doc="Name of the scale, str or None.")

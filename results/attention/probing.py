@@ -4,11 +4,9 @@ The encoder is frozen; the probe is trained on some speakers and tested on other
 the same probe on the layers of an encoder with random weights, and on filterbanks.
 """
 
-import io
 import math
 
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from speech_attention.front_end import SAMPLE_RATE
 from speech_attention.model import SpeechEncoder
 from speechbrain.dataio.dataset import DynamicItemDataset
@@ -18,8 +16,8 @@ from torchaudio.transforms import MelSpectrogram
 from tqdm import tqdm
 
 from recipes.LibriSpeech.data.dataset import spread
+from recipes.LibriSpeech.inference import loading
 from recipes.LibriSpeech.inference.loading import Trained
-from recipes.LibriSpeech.yaml_text import tagged
 from results.attention.phones import inventory
 
 DECAYS = (1e-1, 1e-2, 1e-3)  # weight decays to choose from: wide features, such as filterbanks, need more
@@ -60,7 +58,7 @@ def layer_outputs(model: SpeechEncoder, samples: Tensor) -> Tensor:
 def untrained(system: Trained) -> SpeechEncoder:
     """The same model with random weights. The statistics of its front end are those of the trained one."""
     torch.manual_seed(0)
-    model = load_hyperpyyaml(io.StringIO(f"model: {tagged(system.config['model'])}"))["model"].eval()
+    model = loading.build(system.config["model"]).eval()
     model.load_state_dict(dict(system.model.named_buffers()), strict=False)
     return model
 

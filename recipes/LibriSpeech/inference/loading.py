@@ -2,18 +2,21 @@
 
 import io
 import math
+import pydoc
+import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from hyperpyyaml import load_hyperpyyaml
 from speech_attention.ctc import GreedyDecoder
 from speech_attention.model import CTCModel
 from speech_attention.recognizer import Output, Recognizer
-from speechbrain.utils.checkpoints import Checkpointer
 
-from recipes.command_line import UserError
-from recipes.LibriSpeech import run_folder
+from recipes.command_line import UserError, mendable
+from recipes.LibriSpeech import run_folder, saved
 from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.yaml_text import tagged
 
@@ -68,7 +71,7 @@ def load(folder: str | Path) -> Trained:
     Raises
     ------
     UserError
-        If the folder is not an experiment, has no finished epoch of fine-tuning, or its weights do not fit.
+        If the folder is not an experiment, has no finished epoch of fine-tuning, is damaged, or its weights do not fit.
     """
     folder = Path(folder)
     config = run_folder.read_config(folder)
@@ -76,18 +79,66 @@ def load(folder: str | Path) -> Trained:
         raise UserError(f"{folder} is not the folder of an experiment: it has no {run_folder.CONFIG}")
     if "model" not in config:
         raise run_folder.damaged(folder / run_folder.CONFIG)
-    checkpoints = folder / "finetune" / "checkpoints"
-    try:
-        best = Checkpointer(checkpoints).find_checkpoint(min_key="WER") if checkpoints.is_dir() else None
-    except Exception as error:  # whatever its YAML makes of a damaged file
-        raise UserError(f"a CKPT.yaml in {checkpoints} is damaged: remove its checkpoint ({type(error).__name__})") from error
+    best = saved.best(folder / "finetune" / "checkpoints")
     if best is None:
         raise UserError(f"{folder} has no fine-tuned model yet: train it first (python train.py ...)")
+    saved.verify(best.path, "model.ckpt")
     try:
-        model = load_hyperpyyaml(io.StringIO(f"model: {tagged(config['model'])}"))["model"]
-        model.load_state_dict(torch.load(best.path / "model.ckpt", map_location="cpu", weights_only=True))
-    except Exception as error:  # a class that is not there, a damaged file, weights of another model
+        weights = saved.tensors(best.path / "model.ckpt")
+    except saved.Damaged as fault:
+        raise saved.damaged(best.path, fault) from fault
+    try:
+        model = build(config["model"])
+        model.load_state_dict(weights)
+    except UserError as error:
+        raise UserError(f"{folder / run_folder.CONFIG}: {error}") from error
+    except Exception as error:  # weights of another model, or whatever its class makes of its entries
+        if mendable(error):
+            raise
         raise UserError(f"cannot load the model of {folder}: {' '.join(str(error).split())[:300]}") from error
     if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
         raise UserError(f"the model in {best.path} has weights that are not finite: train it again")
     return Trained(model.eval(), config)
+
+
+def build(description: dict) -> CTCModel:
+    """The model that a configuration describes, with initial weights.
+
+    Arguments
+    ---------
+    description : dict
+        The `model` of a configuration, plain values, see `yaml_text.plain`.
+
+    Raises
+    ------
+    UserError
+        If it names anything but modules of torch, this project's or others: a folder from elsewhere shall run nothing.
+    """
+    _check_classes(description)
+    return load_hyperpyyaml(io.StringIO(f"model: {tagged(description)}"))["model"]
+
+
+def _check_classes(node: Any) -> None:
+    """Refuse what is no `!new:` or `!name:` of a module, without importing anything of Python's own library for it."""
+    if isinstance(node, list):
+        for child in node:
+            _check_classes(child)
+    elif isinstance(node, dict):
+        for key, child in node.items():
+            if key != "class":
+                _check_classes(child)
+        if "class" in node:
+            tag = str(node["class"])
+            found = re.fullmatch(r"!(?:new|name):([\w.]+)", tag)
+            foreign = not found or found[1].partition(".")[0] in sys.stdlib_module_names
+            target = None if foreign or not found else _locate(found[1])
+            if not (isinstance(target, type) and issubclass(target, torch.nn.Module)):
+                raise UserError(f"{tag} names no module of torch that is installed here: it is not made")
+
+
+def _locate(name: str) -> Any:
+    """What an import path names; None if it is not there, or cannot be imported."""
+    try:
+        return pydoc.locate(name)
+    except pydoc.ErrorDuringImport as error:
+        raise UserError(error) from error

@@ -105,6 +105,8 @@ class StageBrain(sb.Brain):
     def run(self) -> None:
         """Train until the last epoch, from where an earlier run stopped."""
         self.fit(self.epochs, self.train_loader, self.valid_loader)
+        if self.epochs.current < self.settings["epochs"] and not self.debug:
+            raise UserError(f"{self.name} ended after {self.epochs.current} of {self.settings['epochs']} epochs: it is not done")
 
     def parameter_groups(self) -> Groups:
         """All parameters, with their learning rates."""
@@ -219,6 +221,6 @@ class StageBrain(sb.Brain):
     def end_epoch(self, epoch: int, valid_stats: dict[str, float]) -> None:
         """Log the epoch and save a checkpoint."""
         meta = {"updates": self.optimizer_step, **self.progress.times, "lr": self.lr, "throughput": self.throughput}
-        self.logs.epoch(epoch, meta, self.train_stats, valid_stats, self.seconds_left(epoch))
+        self.logs.epoch(epoch, meta, self.train_stats, valid_stats, self.seconds_left(epoch), self.progress.records)
         scores = {"WER": round(valid_stats["wer"], 4)} if "wer" in valid_stats else {}
         self.checkpointer.save_and_keep_only(meta=scores, min_keys=list(scores), num_to_keep=1)

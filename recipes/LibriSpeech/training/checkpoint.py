@@ -1,4 +1,4 @@
-"""Checkpoints that a kill cannot spoil, and strict loading of a pre-trained encoder."""
+"""Checkpoints that a kill cannot spoil, and strict loading of the weights that a stage starts from."""
 
 import os
 import shutil
@@ -13,11 +13,14 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.checkpoints import Checkpoint, Checkpointer
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
-from recipes.command_line import UserError
+from recipes.command_line import UserError, mendable
+from recipes.LibriSpeech import run_folder, saved
 from recipes.LibriSpeech.inference import loading
+from recipes.LibriSpeech.training import logs
 
 State = dict[str, torch.Tensor]
 """Parameters and buffers by name."""
+STAGES = "pretrain", "finetune"
 PARTIAL = "partial"
 """The name of a checkpoint that is not whole yet begins with this word."""
 
@@ -51,6 +54,7 @@ class AtomicCheckpointer(Checkpointer):
             self.checkpoints_dir = folder
         ddp_barrier()  # until every process has written its part
         if checkpoint is not None:  # the main process
+            saved.write_sums(checkpoint.path)
             whole = folder / checkpoint.path.name
             os.rename(checkpoint.path, whole)
             (folder / PARTIAL).rmdir()
@@ -62,6 +66,36 @@ class AtomicCheckpointer(Checkpointer):
     def save_and_keep_only(self, *arguments: Any, **options: Any) -> None:
         """As SpeechBrain's, but for its default of `importance_keys`: a list that gets longer, and each save slower, by each."""
         super().save_and_keep_only(*arguments, **{"importance_keys": [], **options})
+
+    def delete_checkpoints(
+        self, *, num_to_keep: int = 1, min_keys: Any = (), importance_keys: Any = (), ckpt_predicate: Any = None, **_: Any
+    ) -> None:
+        """As SpeechBrain's, but a kill leaves nothing that looks like a checkpoint and is a part of one."""
+        keys = [{"min_key": key} for key in min_keys or ()] + [{"importance_key": key} for key in importance_keys or ()]
+        orders = [self.find_checkpoints(ckpt_predicate=ckpt_predicate, **key) for key in keys]
+        keep = {checkpoint.path for order in orders for checkpoint in order[:num_to_keep]}
+        ddp_barrier()  # until every process has looked
+        if if_main_process():
+            for path in {checkpoint.path for order in orders for checkpoint in order} - keep:
+                part = path.with_name(f"{PARTIAL}-{path.name}")
+                os.rename(path, part)
+                shutil.rmtree(part)
+        ddp_barrier()
+
+    def list_checkpoints(self) -> list[Checkpoint]:
+        """As SpeechBrain's; `saved.Damaged` if one of them cannot be read."""
+        return saved.checkpoints(self.checkpoints_dir)
+
+    def load_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """As SpeechBrain's; `saved.Damaged` if a file is not the one that was saved."""
+        saved.verify(checkpoint.path)
+        try:
+            super().load_checkpoint(checkpoint)
+        except Exception as error:
+            if mendable(error):
+                raise
+            fault = f"{checkpoint.path} cannot be loaded ({' '.join(str(error).split())[:200]})"
+            raise saved.damaged(checkpoint.path, fault) from error
 
 
 def attention(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,16 +109,60 @@ def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
     return {"attention": attention(config), **{key: config[key] for key in keys}}
 
 
-def starting_weights(hparams: Mapping[str, Any], config: Mapping[str, Any], train: DynamicItemDataset) -> None:
+def check(hparams: Mapping[str, Any], config: Mapping[str, Any], debug: bool) -> None:
+    """Read all that a start will need of what earlier ones have left, and refuse what is damaged or missing: before the data.
+
+    Arguments
+    ---------
+    hparams, config : dict
+        See `experiment.build`.
+    debug : bool
+        Whether its epochs are cut short.
+    """
+    folder, stage, epochs = hparams["output_folder"], hparams["stage"], hparams["finetune"]["epochs"]
+    own, start = folder / "pretrain" / "encoder.ckpt", hparams["weights"] or hparams["pretrained"]
+    run_folder.check_kinds(folder)
+    for name in STAGES:
+        logs.records(folder / name)
+    if stage in ("all", "pretrain") and hparams["pretrain"]["epochs"] and not start and not own.exists():
+        _verify(folder / "pretrain" / "checkpoints")
+    tuned = _verify(folder / "finetune" / "checkpoints")
+    if stage == "test":
+        if tuned is None or saved.best(folder / "finetune" / "checkpoints") is None:  # of the end of an epoch
+            raise UserError(f"nothing to test in {folder}: fine-tune first (--stage finetune, or no --stage)")
+        ended = int((tuned.path / "epochs.ckpt").read_text()) - (not tuned.meta["end-of-epoch"])
+        if ended < epochs and not debug:
+            raise UserError(
+                f"fine-tuning in {folder} has ended {ended} of {epochs} epochs: give the same command without --stage test, "
+                "which goes on with it and tests it at its end"
+            )
+    elif stage != "pretrain" and tuned is None and (start or stage == "finetune" and hparams["pretrain"]["epochs"]):
+        starting_weights(hparams, config)
+    if start:
+        run_folder.origin(start)
+
+
+def _verify(folder: Path) -> Checkpoint | None:
+    """Verify the checkpoints that training and testing would load; the last one."""
+    last, best = saved.latest(folder), saved.best(folder)
+    for path in {checkpoint.path for checkpoint in (last, best) if checkpoint}:
+        saved.verify(path)
+    return last
+
+
+def starting_weights(hparams: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     """Give the model of an experiment the weights that its fine-tuning starts from.
 
     Arguments
     ---------
     hparams, config : dict
         See `experiment.build`: `weights` and `pretrained` of the first say where weights come from; without them it is the
-        encoder that the experiment itself has pre-trained. Without pre-training, the initial weights stay.
-    train : DynamicItemDataset
-        The training set, for the statistics of the features where no weights are loaded.
+        encoder that the experiment itself has pre-trained.
+
+    Returns
+    -------
+    bool
+        False without pre-training: the initial weights stay.
     """
     model, own = hparams["model"], hparams["output_folder"] / "pretrain" / "encoder.ckpt"
     if hparams["weights"]:
@@ -92,7 +170,8 @@ def starting_weights(hparams: Mapping[str, Any], config: Mapping[str, Any], trai
     elif hparams["pretrained"] or hparams["pretrain"]["epochs"]:
         load_encoder(hparams["pretrained"] or own, model, architecture(config), hparams["any_attention"])
     else:
-        fit_front_end(model.front_end, train)
+        return False
+    return True
 
 
 def fit_front_end(front_end: Any, train: DynamicItemDataset, utterances: int = 300) -> None:
@@ -145,10 +224,17 @@ def load_encoder(path: str | Path, model: SpeechEncoder, architecture: Mapping[s
     if not path.exists():
         raise UserError(f"no pre-trained encoder at {path}: give its file, or the folder of an experiment that has one")
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        state, before = dict(saved["state"]), dict(saved["architecture"]["attention"])
-    except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
-        raise UserError(f"{path} is not an encoder checkpoint of this project ({type(error).__name__})") from error
+        found = saved.tensors(path)
+    except saved.Damaged as fault:
+        again = "delete it and start its experiment again with --stage pretrain, which writes it anew from the last checkpoint"
+        raise saved.Damaged(f"{path} is damaged, or not an encoder checkpoint: put a sound copy there, or {again}") from fault
+    try:
+        state, before = dict(found["state"]), dict(found["architecture"]["attention"])
+        finite = all(tensor.isfinite().all() for tensor in state.values())
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is not an encoder checkpoint of this project: give one that pre-training has left") from error
+    if not finite:
+        raise UserError(f"the encoder in {path} has weights that are not finite: pre-train it again")
     _check_fit(f"the encoder in {path}", state, _encoder_state(model))
     _check_attention(f"the encoder in {path}", before, architecture["attention"], any_attention)
     model.load_state_dict({**model.state_dict(), **state})

@@ -1,8 +1,9 @@
 """Where a training reports: the terminal, and files for people, for tables, and for TensorBoard."""
 
+import contextlib
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from recipes.command_line import UserError
 from recipes.files import write_text
+from recipes.LibriSpeech import saved
 
 _environment = functools.cache(get_environment_description)  # it asks pip for all versions, which takes most of a second
 
@@ -33,6 +35,38 @@ def write_environment(folder: Path) -> None:
     """
     if if_main_process():
         write_text(folder / "env.log", _environment())
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The records of a stage, one for each epoch that has ended.
+
+    They are in its last checkpoint, too, as far as it is not of an older version: `log.jsonl` is written anew if it differs.
+
+    Arguments
+    ---------
+    folder : Path
+        Of the stage.
+
+    Raises
+    ------
+    UserError
+        If they are in neither.
+    """
+    path, known = folder / "log.jsonl", None
+    with contextlib.suppress(saved.Damaged):  # by which the log alone is left
+        if last := saved.latest(folder / "checkpoints"):
+            saved.verify(last.path, "progress.ckpt")
+            known = json.loads((last.path / "progress.ckpt").read_text()).get("records")
+    try:
+        found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        whole = all(record["epoch"] == number and record["seconds"] >= 0 for number, record in enumerate(found, 1))
+    except (ValueError, LookupError, TypeError):
+        found, whole = [], False
+    if known and found[: len(known)] != known and if_main_process():
+        write_text(path, _lines(known))
+    if not (known or whole):
+        raise UserError(f"{path} is damaged: put a sound copy there, or delete it: the summary then lacks its epochs")
+    return known or found
 
 
 class StageLogs:
@@ -59,7 +93,13 @@ class StageLogs:
         self.curves = TensorboardLogger(str(folder / "tensorboard" / stage)) if tensorboard else None
 
     def epoch(
-        self, epoch: int, meta: Mapping[str, float], train: Mapping[str, float], valid: Mapping[str, float], seconds_left: float
+        self,
+        epoch: int,
+        meta: Mapping[str, float],
+        train: Mapping[str, float],
+        valid: Mapping[str, float],
+        seconds_left: float,
+        records: list[dict[str, Any]],
     ) -> None:
         """Log an epoch, in all processes: SpeechBrain's loggers wait for each other.
 
@@ -74,9 +114,11 @@ class StageLogs:
             Statistics, name to number.
         seconds_left : float
             Estimated time to the end of all epochs.
+        records : list of dict
+            Of the epochs before; that of this one is added.
         """
         if if_main_process():
-            self._log_record(epoch, {"epoch": epoch, **meta, **_prefixed("train", train), **_prefixed("valid", valid)})
+            self._log_record(records, {"epoch": epoch, **meta, **_prefixed("train", train), **_prefixed("valid", valid)})
             self._drop_text_of(epoch)
         shown = {name: meta[name] for name in ("lr", "throughput")}
         stats = {"train_stats": dict(train), "valid_stats": dict(valid), "verbose": False}
@@ -98,18 +140,23 @@ class StageLogs:
             with tqdm.external_write_mode():  # above the progress bar, if there is one
                 print(f"{self.stage} {where}  {words}{left}", flush=True)
 
-    def _log_record(self, epoch: int, record: Mapping[str, float]) -> None:
-        path = self.folder / self.stage / "log.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        lines = [line for line in lines if json.loads(line)["epoch"] < epoch]
-        write_text(path, "\n".join([*lines, json.dumps({name: _rounded(name, value) for name, value in record.items()})]) + "\n")
+    def _log_record(self, before: list[dict[str, Any]], record: Mapping[str, float]) -> None:
+        epoch, folder = int(record["epoch"]), self.folder / self.stage
+        if len(before) < epoch - 1:  # a checkpoint of an older version has none
+            before[:] = records(folder)[: epoch - 1]
+        before.append({name: _rounded(name, value) for name, value in record.items()})
+        write_text(folder / "log.jsonl", _lines(before))
 
     def _drop_text_of(self, epoch: int) -> None:
         path = Path(self.text.save_file)
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        lines = path.read_text(errors="replace").splitlines(keepends=True) if path.exists() else []
         kept = [line for line in lines if not line.startswith(f"stage: {self.stage}, epoch: {epoch},")]
         if kept != lines:
             write_text(path, "".join(kept))
+
+
+def _lines(records: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(f"{json.dumps(record)}\n" for record in records)
 
 
 def _prefixed(prefix: str, stats: Mapping[str, float]) -> dict[str, float]:

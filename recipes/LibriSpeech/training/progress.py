@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
 
@@ -28,8 +29,8 @@ class Means:
 
 @register_checkpoint_hooks
 class Progress:
-    """Time spent in a stage, and what has been heard and measured in its current epoch. It is part of each checkpoint, so that
-    a stage that was interrupted goes on counting from there.
+    """Time spent in a stage, the records of its epochs, and what has been heard and measured in the current one. It is part of
+    each checkpoint, so that a stage that was interrupted goes on counting from there.
 
     Example
     -------
@@ -42,6 +43,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._go_on({"seconds": 0.0, "cpu_seconds": 0.0})
+        self.records: list[dict[str, Any]] = []
         self.begin_epoch()
 
     def _go_on(self, before: dict[str, float]) -> None:
@@ -78,14 +80,16 @@ class Progress:
     def save(self, path: str | Path) -> None:
         """Write the state to a file, as SpeechBrain's checkpointer asks for."""
         epoch = {"audio_seconds": self.audio_seconds, "epoch_start": self.epoch_start}
-        state = {"times": self.times, "sums": self.means.sums, "count": self.means.count, **epoch}
+        means = {"sums": self.means.sums, "count": self.means.count}
+        state = {"times": self.times, **means, **epoch, "records": self.records}
         Path(path).write_text(json.dumps(state))
 
     @mark_as_loader
     def load(self, path: str | Path, end_of_epoch: bool) -> None:
-        """Go on from what `save` wrote; older files know nothing of the audio, which then counts from here."""
+        """Go on from what `save` wrote; older files lack the audio, which then counts from here, and the records."""
         state = json.loads(Path(path).read_text())
         self._go_on(state["times"])
         self.means.sums, self.means.count = state["sums"], state["count"]
         self.audio_seconds = state.get("audio_seconds", 0.0)
         self.epoch_start = state.get("epoch_start", self.times["seconds"])
+        self.records = state.get("records", [])

@@ -9,6 +9,7 @@ from tiny import arguments
 
 import train
 from recipes.command_line import UserError
+from recipes.LibriSpeech import saved
 from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.decoding.wer import greedy_words
 from recipes.LibriSpeech.inference import loading
@@ -26,6 +27,7 @@ def enrich(folder):
         model.head.bias.copy_(-model.head.weight @ y[0].mean(0))
     for path in (folder / "finetune" / "checkpoints").glob("CKPT*/model.ckpt"):
         torch.save(model.state_dict(), path)
+        saved.write_sums(path.parent)
 
 
 @pytest.fixture
@@ -95,6 +97,7 @@ def test_what_is_not_a_trained_experiment(experiment, tmp_path):
     spoiled = torch.load(weights)
     spoiled["head.bias"][3] = float("nan")
     torch.save(spoiled, weights)
+    saved.write_sums(weights.parent)
     with pytest.raises(UserError, match="not finite"):
         loading.load(folder)
     before = note.read_text()
@@ -104,9 +107,13 @@ def test_what_is_not_a_trained_experiment(experiment, tmp_path):
             loading.load(folder)
     note.write_text(before)
     weights.write_bytes(data[: len(data) // 2])
-    with pytest.raises(UserError, match="cannot load the model"):
+    with pytest.raises(UserError, match="model.ckpt is damaged"):
         loading.load(folder)
     weights.unlink()
+    with pytest.raises(UserError, match="model.ckpt is missing"):
+        loading.load(folder)
+    torch.save({"another": torch.zeros(1)}, weights)
+    saved.write_sums(weights.parent)
     with pytest.raises(UserError, match="cannot load the model"):
         loading.load(folder)
     weights.parent.rename(weights.parent.with_name("partial-CKPT"))
