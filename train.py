@@ -13,6 +13,7 @@ Run again, the same command goes on where it was stopped.
 import math
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import recipes
 
@@ -23,8 +24,8 @@ import speechbrain as sb
 from speechbrain.utils.distributed import ddp_barrier, if_main_process, run_on_main
 
 from recipes import files, text_table
-from recipes.command_line import UserError, exit_code
-from recipes.LibriSpeech import experiment, options, processes, run_folder, saved, summary
+from recipes.command_line import exit_code
+from recipes.LibriSpeech import experiment, options, processes, run_folder, saved, summary, trial
 from recipes.LibriSpeech.checks import check_device
 from recipes.LibriSpeech.data.dataset import load_sets
 from recipes.LibriSpeech.decoding import beam_search
@@ -44,16 +45,17 @@ def run(arguments: Sequence[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         return print(options.help_text())
     processes.check()  # before SpeechBrain reads the same variables
-    path, run_opts, overrides = options.parse(list(arguments))
+    path, run_opts, overrides = options.parse(arguments)
     processes.join(run_opts.distributed_backend)
-    text = experiment.resolve(path, overrides, {name: run_opts[name] for name in run_opts.overridden_args})
+    text = experiment.resolve(path, overrides)
     hparams, config = experiment.build(text, path)
+    check_device(run_opts.device, hparams)
+    trial.run(hparams)
     stage, hparams["command"] = hparams["stage"], run_folder.command(arguments)
     if stage == "show":  # as the folder of a run has it
         return print(text.replace("\nstage: show", "\nstage: all ", 1), end="")
     if run_opts.debug:  # beside the real run; each one overwrites the last
-        hparams["output_folder"] = hparams["output_folder"].with_name(hparams["output_folder"].name + "-debug")
-    check_device(run_opts.device, hparams)
+        hparams["output_folder"] = Path(f"{hparams['output_folder']}-debug")
     if hparams["lm"] is not None:
         beam_search.check(hparams["lm"], hparams["lm_folder"])
     logs.check(hparams)
@@ -95,10 +97,7 @@ def pretrain(hparams: dict, config: dict, run_opts: sb.RunOptions, sets: dict) -
                 raise
             print(f"{done} is damaged: it is written anew from the last checkpoint")
     checkpoint.fit_front_end(model.front_end, sets["train"])
-    try:
-        objective = hparams["objective"](front_end=model.front_end, dim=hparams["dim"])
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"objective: {' '.join(str(error).split())}") from error
+    objective = hparams["objective"](front_end=model.front_end, dim=hparams["dim"])
     modules = {"pretraining": Pretraining(model, objective)}
     PretrainBrain("pretrain", modules, hparams, run_opts, sets["train"], sets["dev"]).run()
     if if_main_process():

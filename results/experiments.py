@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from speech_attention.attention import AA, SA, SummaryMixing
 
-from recipes.LibriSpeech import experiment
+from recipes.LibriSpeech import experiment, options
 
 LOW_MS, HIGH_MS = 160, 1920  # look-ahead of the papers' LLSA, and of their MAA and SA
 CHUNK = 3  # final frames that share a set of revisions in the LLSA of the tables; `chunk` - 1 + look-ahead are 160 ms
@@ -46,8 +46,8 @@ class Experiment(NamedTuple):
     def load(self, **more: Any) -> tuple[dict, dict]:
         """Its objects and its configuration, with `more` changed, see `recipes.LibriSpeech.experiment.load`."""
         changes = {**self.changes, **more}
-        text = "\n".join(f"{key}: {value if isinstance(value, str) else json.dumps(value)}" for key, value in changes.items())
-        return experiment.load(experiment.HPARAMS / f"{self.yaml}.yaml", text)
+        words = {key: value if isinstance(value, str) else json.dumps(value) for key, value in changes.items()}
+        return experiment.load(experiment.HPARAMS / f"{self.yaml}.yaml", options.values(words))
 
 
 def of_comparison(num_layers: int, frame_ms: int, pretrain: bool = True) -> list[Experiment]:

@@ -33,7 +33,7 @@ def test_every_part_keeps_its_class():
         assert yaml_text.plain(yaml_text.parse(resolve_references(text).getvalue())) == config  # as hyperpyyaml reads it
 
 
-SA_TAKES = "it takes dim, num_heads, left_context, lookahead, positions, role, reuse"
+SA_TAKES = "it takes num_heads, left_context, lookahead, positions, reuse"
 SA = "!name:speech_attention.attention.SA"
 DROP = "!new:speechbrain.augment.freq_domain.SpectrogramDrop"
 

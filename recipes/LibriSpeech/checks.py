@@ -5,12 +5,14 @@ import functools
 import inspect
 import math
 import operator
+import os
 import pydoc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from speechbrain.utils.distributed import infer_device
 
 from recipes.command_line import UserError
 from recipes.LibriSpeech.data.tree import check_name
@@ -35,77 +37,146 @@ def _one_of(*choices: str) -> tuple[Callable[[Any], bool], str, Sequence[str]]:
     return choices.__contains__, " or ".join(choices), choices
 
 
-_positive = (lambda value: 0 < value < math.inf), "above 0"
+def _within(low: float, high: float) -> tuple[Callable[[Any], bool], str]:
+    return (lambda value: low <= value <= high), f"from {low} to {high:,}"
+
+
+_rate = (lambda value: 0 < value <= 100), "above 0, to 100"
+_seconds = (lambda value: 0 < value <= 10**6), f"above 0, to {10**6:,}"
 _part = (lambda value: 0 <= value < 1), "a part of all updates, from 0 to below 1"
-_from_0 = (lambda value: 0 <= value < math.inf), "0 or more"
-_from_1 = (lambda value: 1 <= value < math.inf), "1 or more"
+_size, _count = _within(1, 2**16), _within(0, 10**6)
 RULES = (
     Rule("scale", *_one_of(*SCALES)),
     Rule("stage", *_one_of("all", "pretrain", "finetune", "test", "show")),
+    Rule("seed", *_within(0, 2**32 - 1)),
     Rule("precision", *_one_of("fp32", "fp16", "bf16")),
     Rule("eval_precision", *_one_of("fp32", "fp16", "bf16")),
-    Rule("max_grad_norm", *_positive),
-    Rule("weight_decay", *_from_0),
-    Rule("num_workers", *_from_0),
-    Rule("eval_batch_size", *_from_1),
-    Rule("grad_accumulation_factor", *_from_1),
-    Rule("pretrain.epochs", *_from_0),
-    Rule("pretrain.lr", *_positive),
+    *(Rule(key, *_size) for key in ("dim", "ffn_dim", "num_heads", "kernel_size", "num_layers", "eval_batch_size")),
+    Rule("left_context", *_count),
+    Rule("lookahead", *_count),
+    Rule("dropout", (lambda value: 0 <= value < 1), "a part of the activations, from 0 to below 1"),
+    Rule("max_grad_norm", (lambda value: 0 < value < math.inf), "above 0"),
+    Rule("weight_decay", *_within(0, 100)),
+    Rule("num_workers", *_within(0, 1024)),
+    Rule("grad_accumulation_factor", *_within(1, 10**6)),
+    Rule("ckpt_interval_minutes", *_count),
+    Rule("ckpt_interval_steps", *_count),
+    Rule("pretrain.epochs", *_count),
+    Rule("pretrain.lr", *_rate),
     Rule("pretrain.warmup", *_part),
-    Rule("pretrain.batch_seconds", *_positive),
-    Rule("finetune.epochs", *_from_0),
-    Rule("finetune.lr", *_positive),
-    Rule("finetune.encoder_lr", *_positive),
+    Rule("pretrain.batch_seconds", *_seconds),
+    Rule("finetune.epochs", *_count),
+    Rule("finetune.lr", *_rate),
+    Rule("finetune.encoder_lr", *_rate),
     Rule("finetune.warmup", *_part),
-    Rule("finetune.batch_seconds", *_positive),
+    Rule("finetune.batch_seconds", *_seconds),
 )
 
 
 PATHS = {"output_folder": False, "embedded_folder": False, "lm": True, "lm_folder": False, "pretrained": True, "weights": True}
 """Keys of files and folders, but for data_folder, see `choose_splits`; True where null says that there is none."""
+KINDS = {bool: "True or False", int: "a whole number", float: "a number", list: "a list", dict: "a block"}
+"""Kinds of values, in words."""
+LITERAL = {"name", "codec", "data_folder", *PATHS}
+"""Keys whose values are text, as it is."""
+SUPPLIED = {
+    "attention": {"dim": "dim", "role": "owners"},
+    "block": {key: key for key in ("dim", "ffn_dim", "attention", "dropout")} | {"first": "num_layers", "last": "num_layers"},
+    "objective": {"front_end": "front_end", "dim": "dim"},
+    "opt_class": {"params": "", "lr": "pretrain.lr, finetune.lr and finetune.encoder_lr"},
+    "matrix_opt_class": {"params": ""},
+    "schedule": dict.fromkeys(("update", "updates"), "epochs") | {"warmup": "pretrain.warmup and finetune.warmup"},
+}
+"""Entries of blocks that the recipe fills in itself, and the keys that decide them."""
+UNMADE = ValueError, TypeError, AttributeError, LookupError, ImportError, ArithmeticError, RuntimeError, AssertionError
+"""What the classes and functions of a YAML raise for entries that they do not take."""
 
 
-def check_values(hparams: dict) -> None:
-    """Refuse values out of range, and values that contradict one another, of the loaded YAML."""
+def in_words(error: BaseException) -> str:
+    """The message of an error in one line, without the words that hyperpyyaml puts before it."""
+    said = [str(words) for words in error.args if not str(words).startswith("Invalid argument to ")]
+    return " ".join(" ".join(said).split()) or type(error).__name__
+
+
+def check_numbers(node: Any, where: str = "") -> None:
+    """Refuse numbers that are not finite, and whole numbers that torch cannot hold, anywhere in a configuration.
+
+    Not a number is not equal to itself, so that the guard of a run's folder would refuse the run's own command.
+    """
+    if isinstance(node, dict | list):
+        for key, child in node.items() if isinstance(node, dict) else enumerate(node):
+            check_numbers(child, f"{where}.{key}" if where else str(key))
+    elif isinstance(node, float) and not math.isfinite(node):
+        raise UserError(f"{where}={node} must be a finite number")
+    elif isinstance(node, int) and not -(2**32) < node < 2**32:
+        raise UserError(f"{where}={node} is too large")
+
+
+def check_values(config: dict) -> None:
+    """Refuse values out of range, and values that contradict one another, of a plain configuration."""
     for rule in RULES:
         try:
-            value = functools.reduce(operator.getitem, rule.key.split("."), hparams)
+            value = functools.reduce(operator.getitem, rule.key.split("."), config)
             holds = rule.holds(value)
         except (TypeError, LookupError) as error:  # an object where a block is, or a text where a number is
             raise UserError(f"{rule.key} must be {rule.words}") from error
         if not holds:
             raise UserError(f"{rule.key}={value} must be {rule.words}")
     for key in PATHS:
-        value = hparams[key]
-        if not isinstance(value, str) and (value is not None or not PATHS[key]):
-            raise UserError(f"{key}={value} must be a path")
-    augment = hparams["spec_augment"]
-    if not isinstance(augment, Iterable) or not all(map(callable, augment)):
-        raise UserError(f"spec_augment={augment} must be a list of what hides parts of the features")
-    if hparams["pretrained"] and hparams["weights"]:
+        _check_text(key, config[key], "a path", PATHS[key])
+    for key in ("name", "codec"):
+        _check_text(key, config[key], "text", False)
+    name = config["name"]
+    if "/" in name or name in (".", "..") or len(os.fsencode(name)) > 200:
+        raise UserError(f"name={name} must serve as the name of a folder: no slash, not . or .., at most 200 bytes")
+    for block in ("front_end", "encoder", "model"):
+        for entry, value in config[block].items() if isinstance(config[block], dict) else ():
+            if entry in config and value != config[entry] and entry != "dropout":
+                raise UserError(f"{block}.{entry} is not the {entry} of the experiment: give {entry} instead")
+    speeds = config["speed_perturb"].get("speeds", [100]) if isinstance(config["speed_perturb"], dict) else [100]
+    if not isinstance(speeds, list) or not speeds or not all(type(speed) is int and 10 <= speed <= 1000 for speed in speeds):
+        raise UserError(f"speed_perturb.speeds={speeds} must be a list of percents, whole numbers from 10 to 1000")
+    if config["pretrained"] and config["weights"]:
         raise UserError("both pretrained and weights are given: start from one of them")
-    if hparams["weights"] is None and not hparams["finetune"]["epochs"]:
+    if config["weights"] is None and not config["finetune"]["epochs"]:
         raise UserError("finetune.epochs=0 tests weights as they are: give --weights, the folder of a fine-tuned experiment")
-    start = hparams["pretrained"] or hparams["weights"]
-    if hparams["stage"] == "pretrain" and (start or not hparams["pretrain"]["epochs"]):
+    start = config["pretrained"] or config["weights"]
+    if config["stage"] == "pretrain" and (start or not config["pretrain"]["epochs"]):
         raise UserError("--stage pretrain has nothing to do: pretrained or weights are given, or pretrain.epochs is 0")
 
 
-def check_device(device: str, hparams: dict) -> None:
-    """Refuse a device that is not there, or not for this precision, before anything is done."""
+def _check_text(key: str, value: Any, what: str, optional: bool) -> None:
+    """Refuse what is no text, or empty; None is none where the key is optional."""
+    if not (isinstance(value, str) and value) and not (optional and value is None):
+        raise UserError(
+            f"{key}={'(empty)' if value == '' else value} must be {what}, in quotes where YAML would read it otherwise"
+        )
+
+
+def check_augmentation(hparams: dict) -> None:
+    """Refuse a `speed_perturb` and a `spec_augment`, objects of the loaded YAML, that cannot be called."""
+    augment, change = hparams["spec_augment"], hparams["speed_perturb"]
+    if not isinstance(augment, Iterable) or not all(map(callable, augment)):
+        raise UserError(f"spec_augment={augment} must be a list of what hides parts of the features")
+    if not callable(change):
+        raise UserError(f"speed_perturb={change} must change the speed: for none give {{speeds: [100]}}")
+
+
+def check_device(device: str | None, hparams: dict) -> None:
+    """Refuse a device that is not there, or not for this precision, before anything is done; None stands for the best one."""
+    device = device or infer_device()
     try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"no device {device}: {str(error).splitlines()[0]}") from error
-    if str(device).startswith("cpu") and "fp16" in (hparams["precision"], hparams["eval_precision"]):
+        torch.zeros(1, device=device).tolist()
+    except (RuntimeError, AssertionError, ImportError, ValueError) as error:
+        raise UserError(f"no device {device}: {in_words(error).partition('. ')[0]}") from error
+    if device.startswith("cpu") and "fp16" in (hparams["precision"], hparams["eval_precision"]):
         raise UserError("fp16 needs a GPU: use --precision bf16 or fp32")
 
 
 def choose_splits(merged: dict) -> None:
     """Fill in the splits that are not given, and check the data keys of the merged YAML, in place."""
     folder = merged["data_folder"]
-    if folder is not None and not isinstance(folder, str):
-        raise UserError(f"data_folder={folder} must be a folder")
+    _check_text("data_folder", plain(folder), "a path", optional=True)
     if folder is None and merged["download"]:
         raise UserError("--download needs --data_folder: the folder to put LibriSpeech in")
     for key, default in (EMBEDDED_SPLITS if folder is None else LIBRISPEECH_SPLITS).items():
@@ -138,11 +209,7 @@ def check_entries(node: Any, where: str = "") -> None:
         Names the entry, and all that are taken.
     """
     if isinstance(node, dict):
-        taken = entries_of(tag_of(node))
-        for key in node:
-            if taken is not None and key not in taken:
-                name = str(tag_of(node)).rpartition(".")[2]
-                raise UserError(f"{where}: {name} has no entry {key}{did_you_mean(key, taken)}; it takes {', '.join(taken)}")
+        _check_block(node, where)
         for key, child in node.items():
             check_entries(child, f"{where}.{key}" if where else str(key))
     elif isinstance(node, list):
@@ -150,7 +217,30 @@ def check_entries(node: Any, where: str = "") -> None:
             check_entries(child, where)
 
 
-def entries_of(tag: str | None) -> list[str] | None:
+def _check_block(node: dict, where: str) -> None:
+    """See `check_entries`: the entries of one block."""
+    taken, supplied = entries_of(tag_of(node)), SUPPLIED.get(where.rpartition(".")[2], {})
+    for key in node:
+        if key in supplied:
+            hint = f"set {supplied[key]}" if supplied[key] else "leave it out"
+            raise UserError(f"{where}.{key} would not be used: {hint}")
+    if taken is None:
+        return
+    own, name = [key for key in taken if key not in supplied], str(tag_of(node)).rpartition(".")[2]
+    for key, value in node.items():
+        if key not in taken:
+            takes = f"it takes {', '.join(own)}" if own else "it takes none"
+            raise UserError(f"{where}: {name} has no entry {key}{did_you_mean(key, own)}; {takes}")
+        kind = next((kind for kind in KINDS if taken[key].annotation in (kind, kind.__name__)), None)
+        if kind and not isinstance(value, dict):
+            check_kind(f"{where}.{key}", kind(), value)
+    fixed = taken if where in SUPPLIED or str(tag_of(node)).startswith("!new:") else {}  # who calls others is not known
+    missing = [key for key in own if key not in node and key in fixed and taken[key].default is inspect.Parameter.empty]
+    if missing:
+        raise UserError(f"{where}: {name} needs {', '.join(missing)}")
+
+
+def entries_of(tag: str | None) -> Mapping[str, inspect.Parameter] | None:
     """The entries that a block with this tag may have; None where it has no such tag, or anything is taken."""
     kind, _, path = (tag or "").partition(":")
     try:
@@ -163,18 +253,19 @@ def entries_of(tag: str | None) -> list[str] | None:
         parameters = inspect.signature(target).parameters
     except ValueError:  # of some functions in C
         return None
-    return None if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else list(parameters)
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return None
+    return {name: p for name, p in parameters.items() if p.kind is not p.VAR_POSITIONAL}
 
 
 def check_kind(key: str, before: Any, value: Any) -> None:
     """Refuse a value of another kind than the one that it replaces (anything may replace null or a placeholder)."""
-    kinds = ((bool, "True or False"), (int, "a whole number"), (float, "a number"), (list, "a list"), (dict, "a block"))
-    kind = next(((kind, name) for kind, name in kinds if isinstance(before, kind)), None)
+    kind = next((kind for kind in KINDS if isinstance(before, kind)), None)
     if kind is None or tag_of(value):
         return
-    number = kind[0] is float and isinstance(value, int) and not isinstance(value, bool)
-    if not number and (not isinstance(value, kind[0]) or (kind[0] is int and isinstance(value, bool))):
-        raise UserError(f"{key}={plain(value)} must be {kind[1]}")
+    number = kind is float and isinstance(value, int) and not isinstance(value, bool)
+    if not number and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+        raise UserError(f"{key}={plain(value)} must be {KINDS[kind]}")
 
 
 def did_you_mean(key: object, known: Iterable[object]) -> str:

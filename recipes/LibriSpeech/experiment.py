@@ -1,6 +1,7 @@
 """An experiment: its YAML files read as one, the objects that they describe, and what identifies it."""
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,15 @@ from recipes.LibriSpeech.checks import (
     HPARAMS,
     RULES,
     SCALES,
+    UNMADE,
+    check_augmentation,
     check_entries,
     check_kind,
+    check_numbers,
     check_values,
     choose_splits,
     did_you_mean,
+    in_words,
 )
 from recipes.LibriSpeech.training import optimization
 from recipes.LibriSpeech.yaml_text import tag_of
@@ -26,8 +31,8 @@ from recipes.LibriSpeech.yaml_text import tag_of
 INCIDENTAL = {"output_folder", "data_folder", "embedded_folder", "stage", "download", "num_workers", "ckpt_interval_minutes"}
 INCIDENTAL |= {"ckpt_interval_steps", "eval_batch_size", "skip_bad", "lm", "lm_folder", "tensorboard"}
 """Keys that may change between two starts of one experiment: they do not change what it computes from the same data."""
-UNMADE = ValueError, TypeError, AttributeError, LookupError, ImportError, ArithmeticError, RuntimeError
-"""What the classes and functions of a YAML raise for entries that they do not take."""
+REFERENCE = re.compile(r"!ref <(\w+)>")
+"""A key that a YAML file uses elsewhere."""
 
 
 def run_name(name: str, scale: str, data: str, seed: object) -> str:
@@ -46,12 +51,12 @@ def identity(config: dict) -> dict:
     return {key: value for key, value in config.items() if key not in INCIDENTAL}
 
 
-def load(path: str | Path, overrides: str = "", run_options: dict | None = None) -> tuple[dict, dict]:
+def load(path: str | Path, overrides: str | Mapping[str, Any] = "") -> tuple[dict, dict]:
     """Read an experiment and make its objects.
 
     Arguments
     ---------
-    path, overrides, run_options
+    path, overrides
         See `resolve`.
 
     Returns
@@ -65,10 +70,10 @@ def load(path: str | Path, overrides: str = "", run_options: dict | None = None)
     >>> hparams["model"].encoder.lookahead, config["attention"]["lookahead"]
     (2, 2)
     """
-    return build(resolve(path, overrides, run_options), path)
+    return build(resolve(path, overrides), path)
 
 
-def resolve(path: str | Path, overrides: str = "", run_options: dict | None = None) -> str:
+def resolve(path: str | Path, overrides: str | Mapping[str, Any] = "") -> str:
     """Read an experiment: `hparams/experiment.yaml`, then `hparams/scale/SCALE.yaml`, then `path`, then `overrides`, the
     later winning. A mapping changes single entries of the one before it; one with a tag of its own replaces it.
 
@@ -76,10 +81,8 @@ def resolve(path: str | Path, overrides: str = "", run_options: dict | None = No
     ---------
     path : str or Path
         The YAML of an attention, e.g. hparams/llsa.yaml.
-    overrides : str
-        YAML, e.g. of the command line.
-    run_options : dict or None
-        Options that SpeechBrain took from the command line for itself; those that are keys of the YAML count as overrides.
+    overrides : str or dict
+        YAML, or the values of keys: see `options.values` for those of the command line.
 
     Returns
     -------
@@ -91,8 +94,9 @@ def resolve(path: str | Path, overrides: str = "", run_options: dict | None = No
     UserError
         If a file, a key, or an entry of an object is not there, or a value is of the wrong kind.
     """
-    shared, own, last = (HPARAMS / "experiment.yaml").read_text(), _read(path), _parse(overrides or "{}", path)
-    of_path = _parse(own, path)
+    shared, own = (HPARAMS / "experiment.yaml").read_text(), _read(path)
+    of_path = _block(own, str(path))
+    last = _block(overrides or "{}", "the changes") if isinstance(overrides, str) else dict(overrides)
     if "data" in of_path:  # in which --dim, for instance, would change nothing: the sizes of all objects are written out
         raise UserError(f"{path} is what a run was: to do it again give the command at its top, with the YAML of an attention")
     scale = last.get("scale", of_path.get("scale", "mini"))
@@ -103,16 +107,19 @@ def resolve(path: str | Path, overrides: str = "", run_options: dict | None = No
     merge(merged, yaml_text.parse((HPARAMS / "scale" / f"{scale}.yaml").read_text()))
     merge(merged, of_path, optional=optional)
     merge(merged, last, optional=optional)
-    merge(merged, {key: value for key, value in (run_options or {}).items() if key in merged})
+    if "model" in of_path:
+        _check_used(last, yaml_text.dump(merged), path)
     choose_splits(merged)
     if merged["output_folder"] is None:
         data = "embedded" if merged["data_folder"] is None else "librispeech"
         merged["output_folder"] = f"results/runs/{run_name(merged['name'], scale, data, merged['seed'])}"
     check_entries(merged)
+    if open_keys := [key for key, value in merged.items() if tag_of(value) == "!PLACEHOLDER"]:
+        raise UserError(f"{path} has no {', '.join(open_keys)}: give the YAML of an attention, as {', '.join(attention_files())}")
     try:
         resolved = yaml_text.parse(resolve_references(yaml_text.dump(merged)).getvalue())
     except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: {in_words(error)}") from error
     comments = comments_of(shared, own, *[key for key, value in last.items() if tag_of(value)])
     return yaml_text.annotate(yaml_text.dump(resolved), comments, yaml_text.sections(shared))
 
@@ -156,12 +163,14 @@ def build(text: str, path: str | Path = "hyperparams.yaml") -> tuple[dict, dict]
         If an object refuses its entries, or a value is out of range.
     """
     config = yaml_text.plain(yaml_text.parse(text))
+    check_numbers(config)
+    check_values(config)
+    torch.manual_seed(config["seed"])  # initial weights
     try:
-        torch.manual_seed(config["seed"])  # initial weights
         hparams = load_hyperpyyaml(text)
     except (*UNMADE, ruamel.yaml.error.YAMLError) as error:
-        raise UserError(f"{path}: {' '.join(str(error).split())}") from error
-    check_values(hparams)
+        raise UserError(f"{path}: {in_words(error)}") from error
+    check_augmentation(hparams)
     optimization.check(hparams)
     hparams["output_folder"] = Path(hparams["output_folder"])
     return hparams, config
@@ -174,25 +183,47 @@ def attention_files() -> list[str]:
 
 def _read(path: str | Path) -> str:
     """The text of the YAML of an attention."""
-    if not Path(path).is_file():
+    if not Path(path).exists():
         raise UserError(f"no file {path}; there are {', '.join(attention_files())}")
+    if Path(path).is_dir():
+        raise UserError(f"{path} is a folder: give the YAML of an attention, as {', '.join(attention_files())}")
     try:
-        return Path(path).read_text()
+        return Path(path).read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"not valid YAML in {path} or on the command line: {error}") from error
+        raise UserError(f"{path} is no text in UTF-8: save it as UTF-8, or give {', '.join(attention_files())}") from error
 
 
-def _parse(text: str, path: str | Path) -> Any:
-    """A mapping, of the file at `path` or of the command line."""
+def _block(text: str, source: str) -> dict:
+    """A YAML that must be a block of keys."""
+    node = parse_yaml(text, source)
+    if not isinstance(node, dict):
+        raise UserError(f"{source} must hold lines of the form key: value, as {', '.join(attention_files())} do")
+    return node
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """A YAML text as nodes, see `yaml_text.parse`; what is wrong with it is a UserError that names the `source`."""
     try:
         node = yaml_text.parse(text)
+        yaml_text.plain(node)  # a value that holds itself has no end
     except ruamel.yaml.constructor.DuplicateKeyError as error:
-        raise UserError(f"{' '.join(str(error.problem).split())}: give each key once") from error
-    except ruamel.yaml.error.YAMLError as error:
-        raise UserError(f"not valid YAML in {path} or on the command line: {' '.join(str(error).split())}") from error
-    if not isinstance(node, dict):
-        raise UserError(f"{path} and the command line must be mappings, key: value")
+        raise UserError(f"{source}: {' '.join(str(error.problem).split())}: give each key once") from error
+    except RecursionError as error:
+        raise UserError(f"{source} holds blocks in blocks without an end") from error
+    except (ruamel.yaml.error.YAMLError, ValueError, LookupError, AttributeError, TypeError) as error:  # the last for odd dates
+        raise UserError(f"{source} is not valid YAML: {in_words(error)}") from error
     return node
+
+
+def _check_used(overrides: Mapping[str, Any], merged: str, path: str | Path) -> None:
+    """Refuse changes of keys that the objects of a YAML with all values written out, as of `--stage show`, do not read."""
+    read = {key for file in HPARAMS.glob("**/*.yaml") for key in REFERENCE.findall(file.read_text())}
+    unread = sorted((read | {"scale"}) & overrides.keys() - set(REFERENCE.findall(merged)))
+    if unread:
+        raise UserError(
+            f"{path} has all values written out, so --{unread[0]} would change nothing: change the file, or give the YAML of an "
+            "attention"
+        )
 
 
 def merge(base: dict, changes: dict, where: str = "", optional: Collection[str] = ()) -> None:
@@ -207,8 +238,6 @@ def merge(base: dict, changes: dict, where: str = "", optional: Collection[str] 
             raise UserError(f"unknown key {where}{key}{hint}")
         if isinstance(value, dict) and isinstance(before, dict) and not tag_of(value):
             merge(before, value, f"{key}.")
-        elif value is None and isinstance(before, bool):  # a bare flag
-            base[key] = True
         else:
             if value is not None or not (tag_of(base) or key in optional):  # an object checks its own arguments
                 check_kind(f"{where}{key}", before, value)

@@ -38,8 +38,25 @@ def dump(node: Any) -> str:
     yaml.width = 10_000  # never wrap
     yaml.indent(mapping=4, sequence=6, offset=4)
     yaml.representer.add_representer(type(None), lambda to, _: to.represent_scalar("tag:yaml.org,2002:null", "null"))
+    yaml.representer.add_representer(str, _represent_text)
     yaml.dump(node, text)
     return text.getvalue()
+
+
+def _represent_text(to: Any, text: str) -> Any:
+    """Text with a line break or the like in double quotes, where these are escaped: each entry stays in its line."""
+    return to.represent_scalar("tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"')
+
+
+def can_hold(text: str) -> bool:
+    """Whether a YAML file gives this text back, as all but undecodable bytes and one rare line break.
+
+    Example
+    -------
+    >>> can_hold(" ~[a: b]\\t#"), can_hold("\\udcff")
+    (True, False)
+    """
+    return not re.search(r"[\ud800-\udfff\x85]", text)
 
 
 def _drop_comments(node: Any) -> None:
@@ -161,4 +178,4 @@ def tagged(node: Any) -> str:
         return f"{node.get('class', '')} {{{entries}}}".strip()
     if isinstance(node, list):
         return f"[{', '.join(map(tagged, node))}]"
-    return json.dumps(node)
+    return json.dumps(node, ensure_ascii=False)  # YAML takes two escapes of one character for two characters

@@ -69,7 +69,7 @@ def test_comments_stay_with_their_class():
     "words, message",
     [
         ([], "give the YAML of an attention first: hparams/aa.yaml, "),
-        (["hparams/llsa.yaml", "--precision", "fp8"], "--precision: invalid choice: 'fp8'"),
+        (["hparams/llsa.yaml", "--precision", "fp8"], "precision=fp8 must be fp32 or fp16 or bf16"),
         (["hparams/nothing.yaml"], "no file hparams/nothing.yaml"),
     ],
     ids=["nothing", "choice", "file"],

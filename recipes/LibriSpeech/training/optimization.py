@@ -9,6 +9,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from recipes.command_line import UserError
+from recipes.LibriSpeech.checks import UNMADE, in_words
 
 Groups = Sequence[tuple[Sequence[Parameter], float]]
 """Parameters, and the learning rate that the schedule multiplies."""
@@ -59,15 +60,13 @@ def _make(key: str, hparams: Mapping[str, Any], groups: list[dict[str, Any]]) ->
     if not callable(opt_class):
         raise UserError(f"{key}={opt_class} must name a class of optimisers, such as !name:torch.optim.AdamW {{}}")
     entries = getattr(opt_class, "keywords", {})
-    if key == "opt_class" and "lr" in entries:
-        raise UserError("opt_class.lr would not be used: set pretrain.lr, finetune.lr and finetune.encoder_lr")
     rate = entries.get("lr", 1.0)
     if not isinstance(rate, int | float) or not 0 < rate < math.inf:
         raise UserError(f"{key}.lr={rate} must be a number above 0")
     try:
         optimizer = opt_class(groups)
-    except (ValueError, TypeError, RuntimeError, AttributeError) as error:
-        raise UserError(f"{key}: {' '.join(str(error).split())}") from error
+    except UNMADE as error:
+        raise UserError(f"{key}: {in_words(error)}") from error
     if not isinstance(optimizer, Optimizer):
         raise UserError(f"{key} makes a {type(optimizer).__name__}, not an optimiser")
     for group in optimizer.param_groups:
@@ -89,14 +88,23 @@ def check(hparams: Mapping[str, Any]) -> None:
         With the key that is wrong.
     """
     head, bias, matrix = Parameter(torch.zeros(1)), Parameter(torch.zeros(1)), Parameter(torch.zeros(1, 1))
-    optimizers(hparams, [([head], 1.0), ([bias, matrix], 1.0)], [matrix])  # two groups, as fine-tuning has them
+    made = optimizers(hparams, [([head], 1.0), ([bias, matrix], 1.0)], [matrix])  # two groups, as fine-tuning has them
+    for parameter in (head, bias, matrix):
+        parameter.grad = torch.ones_like(parameter)
+    for key, optimizer in zip(("opt_class", "matrix_opt_class"), made.values()):
+        try:
+            optimizer.step()
+        except UNMADE as error:
+            raise UserError(f"{key}: {in_words(error)}") from error
+    if not all(parameter.isfinite().all() for parameter in (head, bias, matrix)):
+        raise UserError("opt_class or matrix_opt_class makes weights that are not finite in one step: change its entries")
     schedule: Callable[..., Any] = hparams["schedule"]
     if not callable(schedule):
         raise UserError(f"schedule={schedule} must name a function, such as !name:speech_attention.schedule.warmup_cosine {{}}")
     try:
         factors = [float(schedule(update, 10, 0.1)) for update in range(10)]
-    except (ValueError, TypeError, ArithmeticError) as error:
-        raise UserError(f"schedule: {' '.join(str(error).split())}") from error
+    except UNMADE as error:
+        raise UserError(f"schedule: {in_words(error)}") from error
     if not all(0 <= factor < math.inf for factor in factors):
         raise UserError(f"schedule gives the factor {next(f for f in factors if not 0 <= f < math.inf)}: it must be 0 or more")
 
