@@ -4,10 +4,13 @@
     python -m recipes.LibriSpeech.inference.export EXPERIMENT_FOLDER MODEL.onnx
 
 The model is a function: `samples`, `valid` and every `state.*` go in, `log_probs`, `valid_out` and every `next.*` come out.
-Its metadata (JSON values) say the rest. With an `onnxruntime.InferenceSession` of it, and `audio`, float32 at `sample_rate`:
+Its metadata (JSON values) say the rest. With an `onnxruntime.InferenceSession` of it, and `audio`, floats at `sample_rate`:
 
-    meta = {name: json.loads(value) for name, value in session.get_modelmeta().custom_metadata_map.items()}
+    said = session.get_modelmeta().custom_metadata_map
+    meta = {name: json.loads(said[name]) for name in ("hop", "chunk", "lead", "flush", "state")}
     hop, chunk = meta["hop"], meta["chunk"]
+    if audio.dtype.kind != "f" or audio.ndim != 1 or not (np.abs(audio) <= 1e6).all():
+        raise ValueError("audio must be the samples of one channel, (samples,), floats of full scale 1")
     state = {s["name"]: np.full((1, *s["shape"]), s["initial"], s["dtype"]) for s in meta["state"]}
     frames = -(-len(audio) // hop)
     steps = -(-(meta["lead"] + frames + meta["flush"]) // chunk)
@@ -28,6 +31,17 @@ sample to the last one that it waits for. The rows of a batch are streams that k
 later gets steps that are not valid, and a row is used again by setting it to its initial state. That is zeros but for
 `position`, the number of the next frame, of which only differences matter. Text: the best token of each frame, repetitions
 merged, `blank` left out.
+
+`quantize` in the metadata names what can be quantised: weights of linear layers with eight bits, a quarter of their size. The
+filterbank cannot: it would destroy the text.
+
+    from onnxruntime.quantization import quantize_dynamic
+
+    session = onnxruntime.InferenceSession("MODEL.onnx")
+    how = json.loads(session.get_modelmeta().custom_metadata_map["quantize"])
+    quantize_dynamic("MODEL.onnx", "SMALL.onnx", **how)
+
+The same driver drives it. Activations are then rounded by the largest one of the batch: its rows are no longer independent.
 """
 
 import copy
@@ -37,7 +51,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +131,7 @@ class Step(nn.Module):
         return log_probs, valid, *(after[name] for name in named_tensors(self.start))
 
 
-def metadata(system: loading.Trained, start: SpeechState) -> dict[str, Any]:
+def metadata(system: loading.Trained, start: SpeechState, nodes: Iterable[Any]) -> dict[str, Any]:
     """What one must know to drive the model, beside its inputs and outputs: plain values for JSON by name.
 
     Arguments
@@ -125,6 +139,8 @@ def metadata(system: loading.Trained, start: SpeechState) -> dict[str, Any]:
     system : Trained
     start : dict
         State of one stream before its first frame.
+    nodes : iterable of onnx.NodeProto
+        Of its step.
 
     Returns
     -------
@@ -132,6 +148,7 @@ def metadata(system: loading.Trained, start: SpeechState) -> dict[str, Any]:
     """
     encoder, hop, config = system.model.encoder, system.model.front_end.hop, experiment.identity(system.config)
     state, environment = [], machine.environment()
+    filterbank = [node.name for node in nodes if any(name.startswith("model.front_end.mel.") for name in node.input)]
     for name, tensor in named_tensors(start, "state.").items():
         (initial,) = tensor.unique().tolist() or [0]
         dtype = str(tensor.dtype).removeprefix("torch.")
@@ -147,6 +164,7 @@ def metadata(system: loading.Trained, start: SpeechState) -> dict[str, Any]:
         "flush_steps": math.ceil(encoder.lookahead / encoder.layout.chunk),
         "latency_ms": 1000 * (system.model.lookahead + hop) / SAMPLE_RATE,
         "state": state,
+        "quantize": {"op_types_to_quantize": ["MatMul"], "nodes_to_exclude": filterbank},
         "experiment": config["name"],
         "config_hash": summary.config_hash(config),
         "source": {name: environment[name] for name in ("git", "versions")},
@@ -186,8 +204,8 @@ def export(folder: Path, path: Path) -> str:
         start = system.recognizer().start
     except ValueError as error:
         raise UserError(f"{folder}: {error}") from error
-    meta = metadata(system, start)
     model = step_proto(system.model, start)
+    meta = metadata(system, start, model.graph.node)
     onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in meta.items()})
     model.doc_string, model.producer_version = __doc__, torch.__version__
     onnx.checker.check_model(model)

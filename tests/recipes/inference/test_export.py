@@ -77,6 +77,11 @@ def exported(request, tmp_path_factory):
     return Exported(loading.load(folder), path, export.export(folder, path))
 
 
+def metadata(path):
+    """What the export says in a model's file; other tools add values there that are no JSON."""
+    return {item.key: json.loads(item.value) for item in onnx.load(path).metadata_props if not item.key.startswith("onnx.")}
+
+
 def drive(path, streams, late, replaced=None):
     """Log-probabilities of each stream, an array of samples, which begins `late` steps after the first step.
 
@@ -84,7 +89,7 @@ def drive(path, streams, late, replaced=None):
     """
     session = onnxruntime.InferenceSession(path)
     names = [output.name for output in session.get_outputs()]
-    meta = {name: json.loads(value) for name, value in session.get_modelmeta().custom_metadata_map.items()}
+    meta = metadata(path)
     run = replaced or (lambda feeds: dict(zip(names, session.run(None, feeds))))
     hop, chunk, batch = meta["hop"], meta["chunk"], len(streams)
     first = [wait * chunk + meta["lead"] for wait in late]
@@ -107,7 +112,7 @@ def drive(path, streams, late, replaced=None):
 
 def text(path, log_probs):
     """Greedy decoding, by the metadata of the file."""
-    meta = {item.key: json.loads(item.value) for item in onnx.load(path).metadata_props}
+    meta = metadata(path)
     best = log_probs.argmax(axis=-1)
     new = np.append(True, best[1:] != best[:-1]) & (best != meta["blank"])
     return "".join(meta["tokens"][token] for token in best[new])
@@ -128,12 +133,23 @@ def torch_step(system):
     return run
 
 
-def test_the_documented_driver(exported):
-    body = re.search(r"\n\n( +meta = .*?)\n\n\w", export.__doc__, re.DOTALL)[1]
+def documented_driver():
+    """The driver in the docstring, a function of a session and samples."""
+    body = re.search(r"\n\n( +said = .*?)\n\n\w", export.__doc__, re.DOTALL)[1]
     exec(f"def driver(session, audio):\n{body}", namespace := {"json": json, "np": np})
-    samples = noise(20000).numpy()
-    frames = list(namespace["driver"](onnxruntime.InferenceSession(exported.path), samples))
+    return lambda path, audio: list(namespace["driver"](onnxruntime.InferenceSession(path), audio))
+
+
+def test_the_documented_driver(exported):
+    driver, samples = documented_driver(), noise(20000).numpy()
+    frames = driver(exported.path, samples)
     assert np.array_equal(np.concatenate(frames), drive(exported.path, [samples], [0])[0])
+    assert sum(map(len, driver(exported.path, samples[:0]))) == 0
+    spoilt = np.where(np.arange(20000) == 7, np.nan, samples), np.where(np.arange(20000) == 7, -1e30, samples)
+    stereo, integers = np.stack([samples, samples]), (samples * 32767).astype(np.int16)
+    for audio in (*(odd.astype(np.float32) for odd in spoilt), stereo, stereo.T, integers):
+        with pytest.raises(ValueError, match="one channel"):
+            driver(exported.path, audio)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +174,7 @@ def test_onnx_equals_torch(exported, lengths, late):
 
 def test_the_file_says_what_it_is(exported):
     model, onnx_model = exported.system.model, onnx.load(exported.path)
-    meta = {item.key: json.loads(item.value) for item in onnx_model.metadata_props}
+    meta = metadata(exported.path)
     shapes = {
         value.name: [size.dim_param or size.dim_value for size in value.type.tensor_type.shape.dim]
         for value in (*onnx_model.graph.input, *onnx_model.graph.output)
