@@ -78,8 +78,8 @@ def prepare(hparams: dict, config: dict, text: str, run_opts: sb.RunOptions) -> 
     sets, manifests = load_sets(hparams)
     config["data"] = {split: manifest.sha256 for split, manifest in manifests.items()}
     run_folder.check(hparams["output_folder"], config)
-    if hparams["lm"] is not None and hparams["stage"] in ("all", "test") and if_main_process():  # which alone searches
-        beam_search.check_whole(hparams["lm"], hparams["lm_folder"], sets)
+    if hparams["lm"] is not None and hparams["stage"] in ("all", "test") and if_main_process():
+        beam_search.find_arpa(hparams["lm"], hparams["lm_folder"], beam_search.evaluated(sets))  # kept until the test
     run_folder.save(hparams["output_folder"], text, config["data"], hparams["command"])
     logs.write_environment(hparams["output_folder"])
     return sets, manifests

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.utils.distributed import if_main_process
 from tqdm import tqdm
 
 from recipes.command_line import UserError
@@ -83,21 +84,17 @@ def test(
 
 
 def check(path: str | Path, cache: str | Path) -> None:
-    """Refuse a language model that cannot be used, as far as a glance shows it; see `find_arpa` for the arguments."""
+    """Refuse a language model that cannot be used, before anything else is done; see `find_arpa` for the arguments."""
     if not Path(path).is_file():
         raise UserError(f"lm={path} is not a file: give a text or an ARPA file, plain or gzipped")
     if Path(cache).exists() and not Path(cache).is_dir():
         raise UserError(f"lm_folder={cache} is not a folder: give one to keep n-grams in")
-    is_arpa(path)
     try:
         import flashlight.lib.text.decoder.kenlm  # noqa: F401
     except ImportError as error:
         raise UserError("a language model needs flashlight-text: pip install -e '.[lm]' (Python 3.10 to 3.12)") from error
-
-
-def check_whole(path: str | Path, cache: str | Path, sets: Mapping[str, Any]) -> None:
-    """Refuse a language model that KenLM does not read, before anything is trained; keeps one that is estimated for the test."""
-    BeamSearch(find_arpa(path, cache, evaluated(sets))[0])
+    if if_main_process():  # which alone searches
+        _ = BeamSearch(path) if is_arpa(path) else ngram.read_text(path)
 
 
 def evaluated(sets: Mapping[str, Any]) -> set[str]:
@@ -128,7 +125,6 @@ def find_arpa(
         For the summary: the file and its hash, the order and the number of n-grams of each; of a text also its words,
         and how many sentences were left out.
     """
-    check(path, cache)
     path = Path(path)
     digest = hashlib.sha256()
     with open(path, "rb") as file:
