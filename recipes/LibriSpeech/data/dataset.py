@@ -17,6 +17,7 @@ from recipes.LibriSpeech.data.download import download
 from recipes.LibriSpeech.data.prepare import Manifest, check_apart, find_root, prepare
 from recipes.LibriSpeech.data.synthetic import embedded_corpus
 from recipes.LibriSpeech.processes import main_first
+from recipes.LibriSpeech.sound.reader import read_whole
 
 TOKENS = ("<blank>", " ", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 """The 29 characters of CTC; a space ends a word."""
@@ -37,8 +38,8 @@ def read(path: str, duration: float) -> torch.Tensor:
     """Samples of a file, (samples,), that lasts as many seconds as its manifest says."""
     try:
         samples = read_audio(path)
-    except RuntimeError as error:  # whole by its length, damaged inside: preparation does not decode everything
-        raise UserError(f"cannot decode {path}: put a sound copy there, or remove it and its transcript") from error
+    except RuntimeError:  # its header has no length, or it is damaged inside: preparation does not decode everything
+        samples = read_whole(path)
     if samples.shape != (round(duration * SAMPLE_RATE),):
         raise UserError(f"{path} is not what it was when it was prepared: the same command prepares it again")
     return samples

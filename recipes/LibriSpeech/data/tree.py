@@ -11,6 +11,8 @@ import soundfile
 from speech_attention.front_end import SAMPLE_RATE
 
 from recipes.command_line import UserError
+from recipes.LibriSpeech.sound import formats, reader
+from recipes.LibriSpeech.sound.tape import UNKNOWN
 
 AUDIO = {".flac", ".wav", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff", ".wma", ".sph"}
 """Endings of audio files; only `.flac` is read, all others are refused."""
@@ -212,7 +214,7 @@ def check_audio(path: Path) -> Audio:
         return Audio(error="not a file, or a link that leads nowhere")
     try:
         with open(path, "rb", buffering=0) as raw:
-            head = raw.read(42)
+            head = raw.read(formats.ENOUGH)
             raw.seek(0)
             with soundfile.SoundFile(raw.fileno(), closefd=False) as file:
                 if file.format != "FLAC":
@@ -223,6 +225,8 @@ def check_audio(path: Path) -> Audio:
                     return Audio(error=f"{file.channels} channels instead of one")
                 if file.frames < 1:
                     return Audio(error="no samples")
+                if file.frames >= UNKNOWN:  # written to a pipe: its header could not be completed
+                    return Audio(len(reader.read_whole(path)), "file " + hashlib.md5(path.read_bytes()).hexdigest())
                 file.seek(file.frames - 1)
                 if len(file.read(1)) != 1:
                     return Audio(error="truncated")
@@ -230,10 +234,14 @@ def check_audio(path: Path) -> Audio:
                 if behind > TAG_BYTES:
                     return Audio(error="more in it than its header says")
                 samples = file.frames
-            known = head[:4] == b"fLaC" and any(head[26:])  # MD5 of the samples, in FLAC's header unless the encoder left it out
-            return Audio(samples, head[26:].hex() if known else "file " + hashlib.md5(path.read_bytes()).hexdigest())
+            known = head[:4] == b"fLaC" and any(
+                head[26:42]
+            )  # MD5 of the samples, in FLAC's header unless the encoder left it out
+            return Audio(samples, head[26:42].hex() if known else "file " + hashlib.md5(path.read_bytes()).hexdigest())
     except soundfile.SoundFileError:
-        return Audio(error="truncated or unreadable")
+        return Audio(error="truncated or unreadable" if head[:4] == b"fLaC" else formats.what_to_do(str(path), head))
+    except UserError as error:
+        return Audio(error=str(error))
     except OSError as error:
         return Audio(error=str(error.strerror))
 

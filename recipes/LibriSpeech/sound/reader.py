@@ -22,7 +22,6 @@ RATES = (1000, 1_000_000)
 """Hz, from and to: of what may be speech."""
 BLOCK = 2**16
 """Samples of each channel that are decoded at once, at most."""
-FLOAT_MAX = np.finfo("float32").max
 FLAC = (b'fLaC\x00\x00\x00"', b'fLaC\x80\x00\x00"')
 OGG = (b"OggS\x00\x02" + bytes(8),)
 """How a FLAC and a stream of an Ogg begin, each of several in a row too."""
@@ -98,14 +97,14 @@ class Sound:
             missing = np.isnan(frames).all(axis=1)  # the others were decoded
             got, self.damaged = int(missing.argmax()) if missing.any() else len(frames), True
         self.decoded += got
-        with np.errstate(over="ignore"):
-            samples = frames[:got].mean(axis=1).clip(-FLOAT_MAX, FLOAT_MAX)
+        with np.errstate(over="ignore", invalid="ignore"):  # of numbers that are no sound
+            samples = frames[:got].mean(axis=1)
         resampler, ended = self.resampler, got < count or self.damaged
         if ended:
             self._turn()
         if resampler:
-            parts = [resampler.step(torch.from_numpy(samples))] + [resampler.flush()] * ended
-            samples = torch.cat(parts).numpy()
+            samples = resampler.step(torch.from_numpy(samples)).numpy()
+            samples = np.concatenate([samples, resampler.flush().numpy()]) if ended else samples
         return samples
 
     def _turn(self) -> None:
@@ -193,34 +192,15 @@ class Sound:
             raise UserError(f"cannot read {self.name}: {formats.what_to_do(self.name, head)}") from error
 
 
-def measure(path: str | Path) -> tuple[int, int, int]:
-    """Rate, channels and samples of a file: all that a `Sound` gives, without decoding them where its header is right.
-
-    Arguments
-    ---------
-    path : str or Path
-
-    Returns
-    -------
-    tuple of int
-
-    Raises
-    ------
-    UserError
-        If it cannot be read, is no sound, has no samples, or is damaged.
-    """
-    with contextlib.suppress(soundfile.SoundFileError, TypeError):
-        with soundfile.SoundFile(os.fsencode(path)) as file:
-            if file.format == "FLAC" and 0 < file.frames < 2**36 - 1:
-                file.seek(file.frames - 1)  # the header of a file that was cut off still promises all samples
-                if len(file.read(1)):
-                    return file.samplerate, file.channels, file.frames
-    sound, samples = Sound(str(path)), 0
+def read_whole(path: str | Path) -> torch.Tensor:
+    """All samples of a file, (samples,), float32; a `UserError` if it is damaged."""
+    sound, blocks = Sound(str(path)), []
     while len(block := sound.read(BLOCK)):
-        samples += len(block)
+        blocks.append(torch.from_numpy(block).float())
     if sound.damaged:
-        raise UserError(f"{path} is damaged {samples / sound.rate:.2f} s after its start")
-    return sound.rate, sound.channels, samples
+        seconds = sum(map(len, blocks)) / sound.rate
+        raise UserError(f"{path} is damaged {seconds:.2f} s after its start: put a sound copy there, or remove it")
+    return torch.cat(blocks)
 
 
 def _id3_before_flac(tape: Tape) -> int:

@@ -8,8 +8,14 @@ import threading
 import numpy as np
 import pytest
 import soundfile
+import torch
+from torchaudio.functional import resample
 
-from recipes.LibriSpeech.sound.reader import Sound, measure
+from recipes.command_line import UserError
+from recipes.LibriSpeech.data import dataset
+from recipes.LibriSpeech.data.tree import check_audio
+from recipes.LibriSpeech.sound import wav
+from recipes.LibriSpeech.sound.reader import Sound
 
 RATE = 16000
 NOISE = np.random.default_rng(0).uniform(-0.5, 0.5, 12345)
@@ -58,7 +64,7 @@ SIMPLE = {
     for form, subtype, rate, channels in [
         *(("WAV", subtype, RATE, 1) for subtype in ("PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW")),
         *(("WAV", subtype, 8000, 1) for subtype in ("IMA_ADPCM", "MS_ADPCM", "G721_32")),
-        ("WAVEX", "PCM_24", 48000, 8),
+        ("WAVEX", "PCM_24", RATE, 8),
         ("WAV", "PCM_16", 768000, 2),
         ("WAV", "PCM_16", 1000, 1),
         ("RF64", "PCM_16", 44100, 2),
@@ -99,12 +105,30 @@ HEADERS = {  # a file, and a sound one that holds the same samples
     "an ID3 tag behind a FLAC": (FLAC + b"TAG" + bytes(125), FLAC),
     "an ID3 tag before an MP3": (TAG + encoded("MP3", "MPEG_LAYER_III"), encoded("MP3", "MPEG_LAYER_III")),
 }
-CHAINS = {
-    "two Vorbis": (OGG, encoded("OGG", "VORBIS", samples=NOISE[:7000])),
-    "Vorbis and Opus": (OGG, OPUS, OGG),
-    "two FLAC": (FLAC, encoded("FLAC", samples=NOISE[:7000])),
-    "two FLAC of unknown length": (unknown_length(FLAC), unknown_length(encoded("FLAC", channels=2))),
-    "two WAV": (WAV + LIST, encoded(subtype="PCM_24", channels=2)),
+SHORT = {form: encoded(form, samples=NOISE[:7000]) for form in ("WAV", "FLAC")}
+CHAINS = {  # files in a row, and for each one that holds the same samples
+    "two Vorbis": [(OGG, OGG), (OGG, OGG)],
+    "Vorbis and Opus": [(OGG, OGG), (OPUS, OPUS), (OGG, OGG)],
+    "two FLAC": [(FLAC, FLAC), (SHORT["FLAC"], SHORT["FLAC"])],
+    "two FLAC of unknown length": [(unknown_length(FLAC), FLAC), (unknown_length(SHORT["FLAC"]), SHORT["FLAC"])],
+    "two WAV": [(WAV + LIST, WAV), (SIMPLE["WAVEX PCM_24 16000 Hz x 8"],) * 2],
+}
+LONG = {form: encoded(form, subtype, samples=np.tile(NOISE, 12)) for form, subtype in (("FLAC", "PCM_16"), ("OGG", "OPUS"))}
+CUT = {  # what is there, the whole, and a number of samples that are in what is there
+    "half a WAV": (WAV[: 44 + N // 2], [WAV], 6172),
+    "a FLAC without its end": (FLAC[:-100], [FLAC], 8192),
+    "half a FLAC": (FLAC[: len(FLAC) // 2], [FLAC], 4096),
+    "half an Ogg": (LONG["OGG"][: len(LONG["OGG"]) // 2], [LONG["OGG"]], 48000),
+    "an Ogg without its end": (LONG["OGG"][:-10], [LONG["OGG"]], 96000),
+    "half of the second FLAC": (FLAC + LONG["FLAC"][: len(LONG["FLAC"]) // 2], [FLAC, LONG["FLAC"]], 81920),
+}
+EXACT = {
+    "one": NOISE[:1],
+    "full scale": np.array([-1.0, 1.0] * 1000),
+    "beyond it": np.array([-3.0, 7.5] * 1000),
+    "all the same": np.full(1000, 0.25),
+    "silence": np.zeros(1000),
+    "no numbers": np.array([0.5, np.nan, np.inf, -np.inf, np.nan]),
 }
 
 
@@ -145,29 +169,76 @@ def both_ways(tmp_path):
 
 
 @pytest.mark.parametrize("name", SIMPLE)
-def test_formats(both_ways, tmp_path, name):
+def test_formats(both_ways, name):
     samples, sound = both_ways(SIMPLE[name])
     expected, rate = whole(SIMPLE[name])
     assert sound.rate == rate and not sound.damaged and len(samples) == len(expected) > 0
     np.testing.assert_allclose(samples, expected, rtol=0, atol=3e-7)
-    assert measure(tmp_path / "file") == (rate, soundfile.info(tmp_path / "file").channels, len(samples))
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_lengths_in_headers(both_ways, tmp_path, name):
+def test_lengths_in_headers(both_ways, name):
     data, right = HEADERS[name]
     samples, sound = both_ways(data)
     assert not sound.damaged
     np.testing.assert_allclose(samples, whole(right)[0], rtol=0, atol=3e-7)
-    assert measure(tmp_path / "file") == (RATE, 1, len(samples))
 
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_several_in_a_row_are_one_sound(both_ways, name):
-    samples, sound = both_ways(b"".join(CHAINS[name]))
-    alone = [
-        soundfile.read(io.BytesIO(data if "unknown" not in name else right), always_2d=True)[0].mean(axis=1)
-        for data, right in zip(CHAINS[name], (FLAC, encoded("FLAC", channels=2), OGG))
-    ]
-    np.testing.assert_allclose(samples, np.concatenate(alone), rtol=0, atol=3e-7)
+    parts, alone = zip(*CHAINS[name])
+    samples, sound = both_ways(b"".join(parts))
+    np.testing.assert_allclose(samples, np.concatenate([whole(data)[0] for data in alone]), rtol=0, atol=3e-7)
     assert not sound.damaged
+
+
+@pytest.mark.parametrize("rate, other", [(16000, 8000), (8000, 44100)])
+def test_a_row_of_different_rates_has_that_of_the_first(both_ways, rate, other):
+    first, second = (encoded("OGG", "VORBIS", each) for each in (rate, other))
+    samples, sound = both_ways(first + second)
+    after = resample(torch.from_numpy(whole(second)[0]), other, rate).numpy()
+    assert sound.rate == rate
+    np.testing.assert_allclose(samples, np.concatenate([whole(first)[0], after]), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_what_is_cut_off_is_read_up_to_there(both_ways, name):
+    data, right, least = CUT[name]
+    samples, sound = both_ways(data)
+    expected = np.concatenate([whole(each)[0] for each in right])
+    assert sound.damaged and least <= len(samples) < len(expected)
+    np.testing.assert_allclose(samples, expected[: len(samples)], rtol=0, atol=3e-7)
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_samples_stay_as_they_are(both_ways, name):
+    """What is not a number of a usual size is found where the pieces are fed, see `AudioFile`."""
+    samples, _ = both_ways(encoded(subtype="DOUBLE", samples=EXACT[name]))
+    np.testing.assert_array_equal(samples, EXACT[name].astype("float32"))
+
+
+def test_a_wav_longer_than_32_bits_hold(both_ways, monkeypatch):
+    """It goes to libsndfile in parts, which begin where a block of samples does."""
+    monkeypatch.setattr(wav, "LONGEST", 1000)
+    for data in (WAV, sized(0, 0), encoded(subtype="PCM_24", channels=7), SIMPLE["WAV FLOAT 16000 Hz x 1"]):
+        samples, sound = both_ways(data)
+        np.testing.assert_allclose(samples, NOISE, atol=1e-4)
+        assert not sound.damaged
+
+
+def test_raw(both_ways):
+    samples, sound = both_ways(SOUND, raw=8000)
+    np.testing.assert_array_equal(samples, whole(WAV)[0])
+    assert (sound.rate, sound.channels) == (8000, 1)
+    assert len(both_ways(SOUND[:-1], raw=8000)[0]) == len(samples) - 1
+    for data in (WAV, FLAC, OGG):
+        with pytest.raises(UserError, match="leave --raw out"):
+            both_ways(data, raw=16000)
+
+
+def test_preparation_finds_the_same_samples(tmp_path):
+    path = tmp_path / "a.flac"
+    for data in (FLAC, unknown_length(FLAC), TAG + FLAC):
+        path.write_bytes(data)
+        assert check_audio(path).samples == len(NOISE)
+        np.testing.assert_array_equal(dataset.read(str(path), len(NOISE) / RATE), read(path)[0])
