@@ -89,7 +89,10 @@ def check(case, place):
         case.before(place)
     before = contents(place.here)
     words = shlex.split(case.command)
-    module, *options = map(place.fill_in, TRAIN + words[1:] if words[0] == "TRAIN" else words)
+    if words[0] == "TRAIN":
+        pairs = zip(TRAIN[2:-1:2], TRAIN[3:-1:2])
+        words[:1] = [*TRAIN[:2], *(word for pair in pairs if pair[0] not in words for word in pair), TRAIN[-1]]
+    module, *options = map(place.fill_in, words)
     ended = run(module, options, place.here, **case.process)
     said = f"exit code {ended.code}: {ended.err[-3000:]}"
     assert not ended.traceback, said
