@@ -24,3 +24,15 @@ def place(ready, tmp_path):
     here = tmp_path / "here"
     here.mkdir()
     return Place(here, *ready)
+
+
+@pytest.fixture
+def place_of(ready, tmp_path):
+    """A function that makes the place of a part of a case, with a folder of its own, by its name."""
+
+    def make(name):
+        here = tmp_path / name / "here"
+        here.mkdir(parents=True)
+        return Place(here, *ready)
+
+    return make

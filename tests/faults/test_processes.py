@@ -1,10 +1,14 @@
 """Trainings of several processes: what the environment says of them, and one of them that fails or is killed."""
 
+import functools
+import signal
 import socket
 
 import pytest
 
-from tests.faults.case import Case, check
+from tests.faults import kills
+from tests.faults.case import Case, Place, check
+from tests.faults.process import Started, wait_for
 
 WHOLE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29733"}
 SECOND = {**WHOLE, "RANK": "1", "LOCAL_RANK": "1"}
@@ -51,3 +55,80 @@ def test_port_of_another_program(place):
 @pytest.mark.parametrize("environment", [WHOLE, SECOND], ids=["the first", "the second"])
 def test_nobody_else_comes(place, environment):
     check(case(("not all 2 processes", "start all of them at once"), **environment), place)
+
+
+SHORT = {"distributed_backend": "gloo", "pretrain": "{epochs: 1, batch_seconds: 6}", "finetune": "{epochs: 1, batch_seconds: 6}"}
+BRAIN = "recipes.LibriSpeech.training.brain.StageBrain"
+SAVE = "recipes.LibriSpeech.training.checkpoint.AtomicCheckpointer.save_checkpoint"
+LOST = "another process of this training has ended"
+
+
+def start(place, folder="run", inside=(None, None), **options):
+    """Two processes of one training; `inside` as in `Started`, for each."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    words = kills.training(place, folder, **SHORT, **options)
+    ranks = ({**each, "MASTER_PORT": port} for each in (WHOLE, SECOND))
+    return [Started("train", words, place.here, environment=rank, inside=inside[number]) for number, rank in enumerate(ranks)]
+
+
+@pytest.fixture(scope="module")
+def whole(ready, tmp_path_factory):
+    """What a training of two processes finds that nobody stops."""
+    here = tmp_path_factory.mktemp("two") / "here"
+    here.mkdir()
+    assert [process.wait().code for process in start(Place(here, *ready))] == [0, 0]
+    return kills.found(here / "run")
+
+
+def goes_on(place, whole):
+    """The same command, in both processes, ends as if nothing had been."""
+    for ended in [process.wait() for process in start(place)]:
+        assert ended.code == 0, ended.err
+    assert kills.found(place.here / "run") == whole
+
+
+def more(*row):
+    return pytest.param(*row, marks=pytest.mark.campaign)
+
+
+@pytest.mark.parametrize(
+    "rank, method, number, action, code, words, lost",
+    [
+        (1, f"{BRAIN}.on_fit_batch_end", 4, kills.die, -9, None, LOST),
+        more(0, f"{BRAIN}.on_fit_batch_end", 1, kills.die, -9, None, LOST),
+        more(0, f"{BRAIN}.evaluate_batch", 1, kills.die, -9, None, LOST),
+        more(1, f"{BRAIN}.evaluate_batch", 1, kills.die, -9, None, LOST),
+        more(0, SAVE, 2, kills.die, -9, None, LOST),
+        more(1, SAVE, 3, kills.die, -9, None, LOST),
+        more(0, "recipes.LibriSpeech.training.finetune.FinetuneBrain.test", 1, kills.die, -9, None, None),
+        more(1, "recipes.LibriSpeech.training.finetune.FinetuneBrain.test", 1, kills.die, -9, None, None),
+        more(1, f"{BRAIN}.on_fit_batch_start", 2, kills.poison, 2, "pretrain: the loss is nan at epoch 1, step 2", LOST),
+        more(0, f"{BRAIN}.on_fit_batch_start", 4, kills.poison, 2, "the loss is nan at epoch 1, step ", LOST),
+        more(1, f"{BRAIN}.make_loaders", 1, kills.refuse, 2, "not here", LOST),
+        more(0, f"{BRAIN}.make_loaders", 2, kills.refuse, 2, "not here", LOST),
+    ],
+)
+def test_one_of_two_fails(place, whole, rank, method, number, action, code, words, lost):
+    """Within a minute the other one ends, too, if it needs the first, and says so."""
+    inside = [None, None]
+    inside[rank] = functools.partial(kills.at_call, method, number, action)
+    ended = [process.wait() for process in start(place, inside=inside)]
+    assert ended[rank].code == code, ended[rank].err
+    assert ended[1 - rank].code == (2 if lost else 0), ended[1 - rank].err
+    for number, line in ((rank, words), (1 - rank, lost)):
+        assert not ended[number].traceback
+        assert [line in error and f"error: rank {number}: " in error for error in ended[number].errors] == [True] * bool(line)
+    goes_on(place, whole)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("moment", ["run/manifests/*", "run/pretrain/checkpoints/CKPT*", "run/finetune/checkpoints/partial*"])
+def test_ctrl_c_in_both(place, whole, moment):
+    both = start(place)
+    wait_for(lambda: any(place.here.glob(moment)))
+    for process in both:
+        process.kill(signal.SIGINT)
+    for ended in [process.wait() for process in both]:
+        assert ended.code == 130 and "the same command goes on" in ended.err and not ended.traceback, ended.err
+    goes_on(place, whole)
