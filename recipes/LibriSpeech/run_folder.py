@@ -139,6 +139,8 @@ def lock(folder: Path) -> Iterator[None]:
     if if_main_process():
         try:
             file = _locked(path)
+            for leftover in folder.rglob(".*.tmp"):  # of a start that was killed, see `files.write_bytes`
+                leftover.unlink(missing_ok=True)
         except (UserError, OSError) as error:
             problem = mendable(error)
     problem = ddp_broadcast(problem)

@@ -164,8 +164,8 @@ class Chain:
         ended = self.start().wait()
         assert ended.code == 0, ended.err
         again = found(self.place.here / "run")
-        different = [name for name in self.whole if again.get(name) != self.whole[name]]
-        assert again == self.whole, f"after kills {self.kills}: other {different}"
+        different = [(name, again.get(name), self.whole[name]) for name in self.whole if again.get(name) != self.whole[name]]
+        assert not different, f"after kills {self.kills}: {different}"
 
 
 def at_call(path, number, action):
