@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import errno
 import io
+import itertools
 import os
 import re
 import signal
@@ -85,6 +86,15 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As that of argparse; an empty word, which would pass for what is not given, is an error."""
+        for before, word in itertools.pairwise(["", *args]):
+            if not word or (word.startswith("--") and word.endswith("=")):
+                raise UserError(
+                    f"{word or before or 'the first word'} is empty: give a value, or is a variable of the shell not set?"
+                )
+        return super().parse_known_args(args, namespace)
 
 
 def complain(error: object) -> int:

@@ -8,9 +8,11 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
+
+from ruamel.yaml.error import YAMLError
 
 from recipes.command_line import UserError
 
@@ -30,7 +32,16 @@ def write_bytes(path: str | Path, content: bytes) -> None:
         The file to write; its folder exists.
     content : bytes
     """
-    path, permissions = Path(path), None
+    try:
+        _write(Path(path), content)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error  # the system names the temporary file, or none
+
+
+def _write(path: Path, content: bytes) -> None:
+    permissions = None
     if path.exists():
         there = path.stat()
         if (stream := _own_stream(there)) is not None or not stat.S_ISREG(there.st_mode):
@@ -108,14 +119,32 @@ def to_write(text: str) -> Path:
     return path
 
 
+def folder_to_write(text: str) -> Path:
+    """As `to_write`, of a folder, which is made if it is not there, and the one that it is in is."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise UserError(f"cannot write to {text}: it is no folder: give another one")
+    if not path.exists() and not path.parent.is_dir():
+        raise UserError(f"cannot write to {text}: there is no folder {path.parent}: make it first, or give another one")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"cannot write to {text}: no permission: give another one")
+    return path
+
+
+def _json(text: str) -> Any:
+    return json.loads(text, parse_constant=_no_number)
+
+
 @contextlib.contextmanager
-def json_of(path: Path) -> Iterator[Any]:
+def content_of(path: Path, parse: Callable[[str], Any] = _json) -> Iterator[Any]:
     """The value in a JSON file, to be used in a `with`: what is wrong with it, even if it is found there, names the file.
 
     Arguments
     ---------
     path : Path
         A file, which need not exist: FileNotFoundError is raised as it is.
+    parse : callable
+        From its text to the value, for a file of another format.
 
     Raises
     ------
@@ -128,13 +157,13 @@ def json_of(path: Path) -> Iterator[Any]:
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "run.json"
     ...     write_json(path, {"wer": 5.84})
-    ...     with json_of(path) as run:
+    ...     with content_of(path) as run:
     ...         run["wer"]
     5.84
     """
     try:
-        yield json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        yield parse(path.read_text(encoding="utf-8"))
+    except (YAMLError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise UserError(
             f"{path} is damaged, or of another kind ({said}): take it from git, or delete it and measure it again"

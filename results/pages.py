@@ -85,7 +85,9 @@ def regenerate(root: Path = ROOT) -> bool:
             continue
         except ImportError as error:
             why = f"{error}; pip install -e '.[figures]'"
-        except (ValueError, LookupError, TypeError, AttributeError, OSError, UserError, YAMLError) as error:  # what runs, runs on
+        except UserError as error:  # which names the file
+            why = str(error)
+        except (ValueError, LookupError, TypeError, AttributeError, OSError, YAMLError) as error:  # what runs, runs on
             why = f"{type(error).__name__}: {' '.join(str(error).split())}: is a file in results/ damaged?"
         tqdm.write(f"no new {what}: {why}")
         complete = False

@@ -28,7 +28,7 @@ from recipes.LibriSpeech.summary import Summary
 from results import ROOT, pages
 from results.comparison.planned import plan, unfinished
 from results.comparison.training_process import TrainingProcess
-from results.experiments import SCALES
+from results.experiments import SCALES, Experiment
 
 POLL_SECONDS = 0.5
 
@@ -108,8 +108,6 @@ def data_settings(options):
     train = options.train_splits or [split for split in ("train-clean-5", "train-clean-100") if split in there]
     if not train:
         raise UserError(f"{options.data_folder} has neither train-clean-5 nor train-clean-100: give --train_splits")
-    if options.lm is not None:
-        beam_search.check(options.lm)
     common = {
         "data_folder": str(Path(options.data_folder).absolute()),
         "train_splits": train,
@@ -126,14 +124,22 @@ def reproduce(options):
     """Do what the options say. Returns the exit code."""
     if options.tables:
         return 0 if pages.regenerate() else 1
-    for name in ("seeds", "jobs", "budget_minutes"):
+    for name, most in (("seeds", 1000), ("jobs", 1000), ("budget_minutes", float("inf"))):
         value = getattr(options, name)
-        if value is not None and not value > 0:
-            raise UserError(f"--{name} {value} must be above 0")
+        if value is not None and not 0 < value <= most:
+            raise UserError(f"--{name} {value} must be above 0" + (f", and at most {most}" if most == 1000 else ""))
     deadline = time.monotonic() + 60 * (options.budget_minutes or float("inf"))
+    for device in options.device or ():
+        try:
+            torch.device(device)
+        except RuntimeError as error:
+            raise UserError(f"no device {device}: give cpu, cuda, cuda:0, ...") from error
     if "LOCAL_RANK" in os.environ:
         raise UserError("start reproduce.py without torchrun, which would join its runs into one; torchrun is for train.py")
     common = data_settings(options)
+    hparams, _ = Experiment("aa", "aa").load(scale=options.scale, **common)
+    if options.lm is not None:
+        beam_search.check(options.lm, hparams["lm_folder"])
     runs = plan(options.scale, options.only, options.seeds)
     there = [run for run in plan(options.scale) if run.measured.exists()]
     changed = [(run, keys) for run in there if (keys := run.changed(Summary.read(run.measured), common))]

@@ -161,9 +161,12 @@ def _entry(*keys: str, doc: str, then: Callable[[Any], Any] = lambda found: foun
 
     def entry(summary: "Summary") -> Any:
         (*above, last), found = keys, summary.content
-        for key in above:
-            found = found[key]
-        return then(found.get(last, default["default"]) if default else found[last])
+        try:
+            for key in above:
+                found = found[key]
+            return then(found.get(last, default["default"]) if default else found[last])
+        except (LookupError, TypeError, AttributeError) as error:
+            raise summary.damaged(error) from error
 
     return property(entry, doc=doc)
 
@@ -194,19 +197,23 @@ class Summary:
 
     @classmethod
     def read(cls, path: Path) -> "Summary":
-        """The summary in a file; UserError, in one line, if it holds none, or lacks anything that each one has."""
+        """The summary in a file; UserError, in one line, if it holds none. What an entry lacks is one when it is read."""
+        summary = cls({}, path)
         try:
             summary = cls(json.loads(path.read_text()), path)
-            for name, entry in vars(cls).items():
-                if isinstance(entry, property):
-                    getattr(summary, name)
+            _ = summary.config.items()
             for test in summary.tests:
                 for score in (summary.score(test), summary.streaming_score(test), summary.lm_score(test)):
                     if score and not all(map(math.isfinite, score[:3])):
                         raise ValueError("its word error rate is no number")
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(f"{path} is damaged: delete it, to measure it again ({' '.join(str(error).split())})") from error
+            raise summary.damaged(error) from error
         return summary
+
+    def damaged(self, error: Exception) -> UserError:
+        """The error for a file in which something is missing or of another kind."""
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return UserError(f"{self.path or 'a summary'} is damaged: delete it, to measure it again ({said})")
 
     experiment = _entry("experiment", doc="Its name, str.")
     scale = _entry("scale", default=None, doc="Name of the scale, str or None.")

@@ -4,7 +4,6 @@
 megabytes that no file keeps. Drawing needs matplotlib (`pip install -e '.[figures]'`).
 """
 
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from matplotlib.image import AxesImage
 from torch import Tensor
 
 from recipes.command_line import Parser, exit_code
+from recipes.files import content_of
 from recipes.LibriSpeech.data.dataset import spread
 from results.attention.phones import GROUPS
 from results.common.figures import GREY, INK, OVER_AND_UNDER, PALE, PAPER, SCALE, WIDTH, colour, for_text, plain, save, spread_out
@@ -229,7 +229,8 @@ def command(arguments: Sequence[str]) -> None:
     """Draw the figures of each analysis.json again."""
     Parser(description=__doc__.split("\n")[0]).parse_args(arguments)
     for path in sorted(Path(__file__).parent.glob("*/analysis.json")):
-        print(f"{path.parent.name}: {', '.join(draw(json.loads(path.read_text()), None, path.parent))}")
+        with content_of(path) as run:
+            print(f"{path.parent.name}: {', '.join(draw(run, None, path.parent))}")
 
 
 main = partial(exit_code, command)

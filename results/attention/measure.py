@@ -205,14 +205,16 @@ def command(arguments: Sequence[str]) -> None:
     parser.add_argument("--alignments", metavar="FOLDER", help="with <utterance id>.TextGrid, tiers words and phones")
     parser.add_argument("--utterances", type=int, metavar="N", help="only so many, spread over the split by duration")
     parser.add_argument("--frames", type=int, metavar="T", help="of the maps; default: the median of the utterances")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="default: results/attention/<name of the folder>")
+    parser.add_argument(
+        "--output", type=files.folder_to_write, metavar="FOLDER", help="default: results/attention/<name of the folder>"
+    )
     options = parser.parse_args(arguments)
     for name in ("utterances", "frames"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)} must be 1 or more")
     result, shown = run(options)
     output = options.output or RESULTS / result["experiment"]
-    output.mkdir(parents=True, exist_ok=True)
+    output.mkdir(exist_ok=True)
     files.write_json(output / "analysis.json", result)
     drawn = figures.draw(result, shown, output)
     print("\n".join(remarks(result, options.alignments)))

@@ -1,8 +1,8 @@
 """What the page on attention maps shows: a table of each analysis, its figures and its headline."""
 
-import json
 from pathlib import Path
 
+from recipes.files import content_of
 from results.common import markdown
 
 FOLDER = Path(__file__).parent
@@ -12,7 +12,12 @@ SHOWN = "llsa-chunk3-mini-librispeech-seed1"
 
 def layers(path: Path = FOLDER / SHOWN / "analysis.json") -> str:
     """A sentence on what was heard, and a row for each layer: how far it looks, what it shares, what it knows of phones."""
-    run = json.loads(path.read_text())
+    with content_of(path) as run:
+        return f"{markdown.paragraph(described(run))}\n\n{markdown.table(layer_rows(run))}"
+
+
+def layer_rows(run: dict) -> list[dict]:
+    """A row for each layer of an analysis."""
     maps, probe = run["maps"], run["probe"]
     rows = []
     for layer, heads in enumerate(maps["diagonality"]["heads"]):
@@ -27,7 +32,13 @@ def layers(path: Path = FOLDER / SHOWN / "analysis.json") -> str:
                 "with random weights, %": f"{probe['untrained'][layer]:.1f}",
             }
         )
-    sentence = (
+    return rows
+
+
+def described(run: dict) -> str:
+    """What was heard, and what the numbers of the layers are to be compared with."""
+    maps, probe = run["maps"], run["probe"]
+    return (
         f"{run['attention']} of [{run['experiment']}](../measured/{run['experiment']}.json), on {run['utterances']} utterances "
         f"of {run['split']}{', which it was trained on' if run['trained_on'] else ''}. Diagonality is "
         f"{maps['diagonality']['uniform']:.3f} for attention that is uniform over the utterance, and "
@@ -35,18 +46,17 @@ def layers(path: Path = FOLDER / SHOWN / "analysis.json") -> str:
         f"The same probe finds {probe['filterbanks']:.1f} % of the phones from filterbanks, and "
         f"{probe['most_frequent']:.1f} % of the frames are the most frequent phone."
     )
-    return f"{markdown.paragraph(sentence)}\n\n{markdown.table(rows)}"
 
 
 def headline(path: Path = FOLDER / SHOWN / "analysis.json") -> str:
     """The page in a sentence: what the layers know of phones."""
-    run = json.loads(path.read_text())
-    probe = run["probe"]
-    best = max(range(run["layers"]), key=lambda layer: probe["trained"][layer])
-    return (
-        f"in a trained {run['attention']}, a linear layer finds the phone of {probe['trained'][best]:.1f} % of the frames from "
-        f"layer {best + 1}; with random weights of {probe['untrained'][best]:.1f} %"
-    )
+    with content_of(path) as run:
+        probe = run["probe"]
+        best = max(range(run["layers"]), key=lambda layer: probe["trained"][layer])
+        return (
+            f"in a trained {run['attention']}, a linear layer finds the phone of {probe['trained'][best]:.1f} % of the frames "
+            f"from layer {best + 1}; with random weights of {probe['untrained'][best]:.1f} %"
+        )
 
 
 def draw(folder: Path = FOLDER) -> None:
@@ -54,7 +64,8 @@ def draw(folder: Path = FOLDER) -> None:
     from results.attention import figures
 
     for path in sorted(folder.glob("*/analysis.json")):
-        figures.draw(json.loads(path.read_text()), None, path.parent)
+        with content_of(path) as run:
+            figures.draw(run, None, path.parent)
 
 
 TABLES = {"layers": layers}

@@ -7,8 +7,8 @@ round all variants take turns, so a ratio of two variants is taken round by roun
 import argparse
 import json
 import time
+from contextlib import contextmanager
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -124,7 +124,9 @@ def add_options(parser, output):
     parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of the CPU; default: %(default)s")
     parser.add_argument("--again", action="store_true", help="measure also what is in the file")
     parser.add_argument("--report", action="store_true", help="measure nothing, show what is in the file")
-    parser.add_argument("--output", type=Path, default=output, metavar="JSON", help=f"default: results/speed/{output.name}")
+    parser.add_argument(
+        "--output", type=files.to_write, default=output, metavar="JSON", help=f"default: results/speed/{output.name}"
+    )
 
 
 def positive(text):
@@ -172,21 +174,24 @@ def begin(path, conditions):
 def load(path):
     """The results in a file, None if it is not there."""
     try:
-        results = json.loads(path.read_text())
-        _ = results["cells"], results["environment"]
-        return results
+        with files.content_of(path) as results:
+            _ = find(results), results["environment"].items()
+            return results
     except FileNotFoundError:
         return None
-    except (ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{path} holds no measurements of this command: give another --output") from error
+    except UserError as error:
+        raise UserError(f"{path} holds no measurements of this command: give another --output ({error})") from error
 
 
-def load_measured(path):
-    """The results in a file, of which there must be some."""
-    results = load(path)
-    if not results or not results["cells"]:
-        raise UserError(f"nothing is measured in {path}")
-    return results
+@contextmanager
+def measured(path):
+    """The results in a file, of which there must be some, to be used in a `with`: see `files.content_of`."""
+    if not path.exists():
+        raise UserError(f"nothing is measured in {path}: run the command without --report")
+    with files.content_of(path) as results:
+        if not results["cells"]:
+            raise UserError(f"nothing is measured in {path}: run the command without --report")
+        yield results
 
 
 def save(path, results):

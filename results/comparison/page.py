@@ -6,6 +6,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from recipes import text_table
+from recipes.files import content_of
 from recipes.LibriSpeech.summary import Summary, summary_rows
 from results import MEASURED, ROOT
 from results.common import markdown
@@ -62,19 +63,20 @@ def options(run: Summary) -> str:
 
 def published(path: Path = PUBLISHED) -> str:
     """The papers' numbers, with how sure each is."""
-    return markdown.table(
-        [
-            {
-                "paper": entry["paper"],
-                "module": entry["module"],
-                "latency": entry["latency"],
-                "dev-clean": entry.get("dev_clean", ""),
-                "test-clean": entry["test_clean"],
-                "how sure": entry["mark"],
-            }
-            for entry in YAML(typ="safe").load(path.read_text())
-        ]
-    )
+    with content_of(path, YAML(typ="safe").load) as entries:
+        return markdown.table(
+            [
+                {
+                    "paper": entry["paper"],
+                    "module": entry["module"],
+                    "latency": entry["latency"],
+                    "dev-clean": entry.get("dev_clean", ""),
+                    "test-clean": entry["test_clean"],
+                    "how sure": entry["mark"],
+                }
+                for entry in entries
+            ]
+        )
 
 
 def default(path: Path = FILES / f"{FIRST_COMMAND}.json") -> str:
@@ -94,8 +96,8 @@ def results(folder: Path = FILES, published: Path = PUBLISHED) -> str:
     if not scales:
         return NOTHING
     of_scale = next(iter(scales.values()))
-    papers = [entry for entry in YAML(typ="safe").load(published.read_text()) if "row" in entry]
-    beside = {entry["row"]: f"{entry['test_clean']} ({entry['latency']})" for entry in papers}
+    with content_of(published, YAML(typ="safe").load) as papers:
+        beside = {entry["row"]: f"{entry['test_clean']} ({entry['latency']})" for entry in papers if "row" in entry}
     lines = [
         {
             "attention": one.experiment.title,

@@ -93,15 +93,13 @@ class PlannedRun(NamedTuple):
 
     def part_done(self) -> float:
         """How much of it is done, from 0 to 1: epochs that are over among all, the test counting as one more."""
+        logs = [self.folder / stage / "log.jsonl" for stage in ("pretrain", "finetune")]
+        done = sum(log.read_bytes().count(b"\n") for log in logs if log.is_file())
         try:
             config = run_folder.read_config(self.folder)
-        except UserError:
-            config = None
-        if config is None:
+            return done / (config["pretrain"]["epochs"] + config["finetune"]["epochs"] + 1) if config else 0.0
+        except (UserError, LookupError, TypeError):  # damaged, which the training itself tells in a line
             return 0.0
-        logs = [self.folder / stage / "log.jsonl" for stage in ("pretrain", "finetune")]
-        done = sum(len(log.read_text().splitlines()) for log in logs if log.exists())
-        return done / (config["pretrain"]["epochs"] + config["finetune"]["epochs"] + 1)
 
 
 def differences(before: Mapping, now: Mapping, where: str = "") -> list[str]:

@@ -216,7 +216,7 @@ def command(arguments: Sequence[str]) -> int:
     parser.add_argument("experiments", nargs="+", metavar="YAML", help="e.g. hparams/llsa.yaml")
     parser.add_argument("--scale", help="of hparams/scale; default: that of the YAML")
     parser.add_argument("--hop_ms", type=float, help="length of the packets that audio comes in; default: one frame")
-    parser.add_argument("--output", type=Path, metavar="JSON", help="write the results to this file too")
+    parser.add_argument("--output", type=files.to_write, metavar="JSON", help="write the results to this file too")
     options = parser.parse_args(arguments)
     overrides = "" if options.scale is None else f"scale: {json.dumps(options.scale)}"
     results = [measure(path, overrides, options.hop_ms) for path in dict.fromkeys(options.experiments)]

@@ -165,13 +165,15 @@ def command(arguments: Sequence[str]) -> None:
     parser.add_argument("--alignments", metavar="FOLDER", help="with <utterance id>.TextGrid at any depth, tier words")
     parser.add_argument("--hops", nargs="+", type=float, metavar="MS", help="default: one frame, 160, 320, 1000")
     parser.add_argument("--utterances", type=int, metavar="N", help="only so many, spread over the split by duration")
-    parser.add_argument("--output", type=Path, metavar="JSON", help="default: results/latency/delays/<name of the folder>.json")
+    parser.add_argument(
+        "--output", type=files.to_write, metavar="JSON", help="default: results/latency/delays/<name of the folder>.json"
+    )
     options = parser.parse_args(arguments)
     if options.utterances is not None and options.utterances < 1:
         raise UserError(f"--utterances {options.utterances} must be 1 or more")
     result = run(options)
     output = options.output or RESULTS / f"{result['experiment']}.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.mkdir(exist_ok=True)
     files.write_json(output, result)
     print(f"{result['experiment']}, {result['split']}: {origin.heard(result)}, ends of words by {result['word_ends']}")
     print(f"{result['utterances']} utterances; without an alignment that fits: {result['left_out']}")

@@ -4,7 +4,6 @@ A run has its WER in results/measured/NAME.json and its delay, which `results.la
 Drawing needs matplotlib (`pip install -e '.[figures]'`).
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -14,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from recipes.command_line import Parser, UserError, exit_code
+from recipes.files import content_of
 from recipes.LibriSpeech.summary import Summary
 from results.common.figures import GREY, INK, PAPER, WIDTH, colour, for_text, plain, save, spread_out
 from results.experiments import SCALES
@@ -42,21 +42,23 @@ def points(folder: Path = RESULTS) -> tuple[dict[str, list[dict]], list[str]]:
         if not other.exists():
             missing += [path.stem] if run.scale not in SCALES else []
             continue
-        delay = json.loads(other.read_text())
-        split, (first, *_) = delay["split"], delay["hops"]
-        if (run.config_hash, run.checksums.get(split)) != (delay["config_hash"], delay["sha256"]):
-            raise UserError(f"{other} is of another system or other data than {path}: measure the delay again")
-        score = run.score(split)
-        found.setdefault(split, []).append(
-            {
-                "name": name_of(run),
-                "word_ends": delay["word_ends"],
-                **{name: getattr(score, name) for name in ("wer", "low", "high")},
-                **{name: first["emitted_ms"][name] / 1000 for name in ("median", "p90")},
-            }
-        )
+        with content_of(other) as delay:
+            split, (first, *_) = delay["split"], delay["hops"]
+            if (run.config_hash, run.checksums.get(split)) != (delay["config_hash"], delay["sha256"]):
+                raise UserError(f"{other} is of another system or other data than {path}: measure the delay again")
+            score = run.score(split)
+            if first["emitted_ms"]["median"] is None:  # no word was recognised
+                continue
+            found.setdefault(split, []).append(
+                {
+                    "name": name_of(run),
+                    "word_ends": delay["word_ends"],
+                    **{name: getattr(score, name) for name in ("wer", "low", "high")},
+                    **{name: first["emitted_ms"][name] / 1000 for name in ("median", "p90")},
+                }
+            )
     if not found:
-        raise UserError(f"no run has both a file in {folder / 'measured'} and one in {folder / 'delays'}")
+        raise UserError(f"no run has both a file in {folder / 'measured'} and one in {folder / 'latency' / 'delays'}")
     return found, missing
 
 

@@ -13,6 +13,7 @@ import csv
 import hashlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from packaging.utils import canonicalize_name
 from tqdm import tqdm
 
 from recipes.command_line import Parser, UserError, exit_code
-from recipes.files import write_bytes, write_json
+from recipes.files import folder_to_write, write_bytes, write_json
 from recipes.LibriSpeech.data import prepare
 from results import ROOT
 from results.offline import packed_run
@@ -148,6 +149,10 @@ def pack(options):
             raise UserError(f"--{name} is missing (or --take_home)")
     if not 6 <= options.bitrate_kbit <= 256:
         raise UserError(f"--bitrate_kbit {options.bitrate_kbit} must be from 6 to 256")
+    if not 0 < options.part_mib < float("inf"):
+        raise UserError(f"--part_mib {options.part_mib} must be above 0, the MiB of a part")
+    if not re.fullmatch(r"3\.\d+", options.python):
+        raise UserError(f"--python {options.python} must be a version of Python such as 3.12")
     if options.lm and not options.lm.is_file():
         raise UserError(f"--lm {options.lm} is not there")
     output, kbit = options.output.absolute(), options.bitrate_kbit
@@ -188,7 +193,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options."""
     parser = Parser(description=__doc__.split("\n")[0])
     parser.add_argument("--data_folder", metavar="FOLDER", help="a LibriSpeech tree")
-    parser.add_argument("--output", type=Path, metavar="PACK", help="folder for the pack")
+    parser.add_argument("--output", type=folder_to_write, metavar="PACK", help="folder for the pack")
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="default: all that are there")
     parser.add_argument("--lm", type=Path, metavar="FILE", help="a language model for a second WER")
     parser.add_argument("--part_mib", type=float, default=60, metavar="N", help="largest part of the data; default: %(default)s")
@@ -210,7 +215,10 @@ def command(arguments: Sequence[str]) -> None:
             print(f"{len(written)} files written; for tables and figures: python -m results.pages")
         else:
             pack(options)
-    except (packed_run.Refused, subprocess.CalledProcessError, soundfile.SoundFileError) as error:
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr or b"").decode(errors="replace") if isinstance(error.stderr, bytes) else error.stderr or ""
+        raise UserError(f"{' '.join(map(str, error.cmd[:4]))} failed: {said or error}") from error
+    except (packed_run.Refused, soundfile.SoundFileError) as error:
         raise UserError(error) from error
 
 

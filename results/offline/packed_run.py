@@ -41,12 +41,22 @@ def check(pack):
     """The manifest of a pack, whose files, as far as they are there, have their sums."""
     try:
         manifest = json.loads((pack / "manifest.json").read_text())
-    except (OSError, ValueError) as error:
+        _ = manifest["files"].items(), manifest["samples"].items(), list(manifest["measured"])
+        _ = manifest["commit"], manifest["codec"], manifest["lm"]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise Refused(f"{pack} is no whole pack, manifest.json is missing or damaged: copy it again") from error
     for name, sha256 in manifest["files"].items():
         if (pack / name).exists() and hashlib.sha256((pack / name).read_bytes()).hexdigest() != sha256:
             raise Refused(f"{pack / name} is damaged: copy it again")
     return manifest
+
+
+def remembered(path):
+    """What an earlier call noted in a file; None where it did not come to that."""
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def install(pack, work, manifest):
@@ -61,7 +71,7 @@ def install(pack, work, manifest):
     if not (site / "speech_attention").is_symlink():
         (site / "speech_attention").symlink_to("../code/modules")
     wheels = {name: sha256 for name, sha256 in manifest["files"].items() if name.endswith(".whl")}
-    if wheels and not (done.exists() and json.loads(done.read_text()) == wheels):
+    if wheels and remembered(done) != wheels:
         if missing := [name for name in wheels if not (pack / name).exists()]:
             raise Refused(f"{pack / missing[0]} is missing: the first call needs all wheels")
         pip = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--upgrade", "--target", site]
@@ -193,7 +203,7 @@ def go(options, others):
     install(pack, work, manifest)
     sys.path.insert(0, str(work / "site"))
     code, data, done = work / "code", work / "LibriSpeech", work / "parts.json"
-    unpacked = json.loads(done.read_text()) if done.exists() else []
+    unpacked = remembered(done) or []
     parts = [(name, sha256) for name, sha256 in manifest["files"].items() if name.startswith("data-")]
     for name, sha256 in parts:
         if sha256 not in unpacked and (pack / name).exists():
@@ -229,7 +239,14 @@ def main(arguments):
     parser.add_argument("--part_mib", type=float, default=15, help="largest file to be taken home; default: 15")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return go(*parser.parse_known_args(arguments))
+        options, others = parser.parse_known_args(arguments)
+        for name in ("budget_minutes", "part_mib"):
+            if not 0 < getattr(options, name) < float("inf"):
+                raise Refused(f"--{name} {getattr(options, name)} must be above 0")
+        return go(options, others)
+    except ImportError as error:
+        print(f"error: {error}: pack it with the packages that this machine lacks, see --there of the packing", file=sys.stderr)
+        return 2
     except (Refused, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -120,9 +120,9 @@ def command(arguments):
     options = parser.parse_args(arguments)
     if not options.report:
         fill(options.output, options)
-    results = timing.load_measured(options.output)
-    figure.draw(results, options.output.with_suffix(".png"))
-    words, hold = report.text(results)
+    with timing.measured(options.output) as results:
+        words, hold = report.text(results)
+        figure.draw(results, options.output.with_suffix(".png"))
     print(words)
     return 0 if hold else 1
 

@@ -1,8 +1,8 @@
 """What the page on speed shows: its tables, its figure and its headline."""
 
-import json
 from pathlib import Path
 
+from recipes.files import content_of
 from results.common import markdown
 from results.common.timing import find, measured_on
 from results.experiments import BASELINE, VARIANTS
@@ -12,34 +12,31 @@ FOLDER = Path(__file__).parent
 SPEED_JSON, PAPER_SIZE_JSON = FOLDER / "speed.json", FOLDER / "paper_size.json"
 
 
-def read(path: Path) -> dict:
-    return json.loads(path.read_text())
-
-
 def claims(path: Path = SPEED_JSON) -> str:
     """The papers' claims, each in one row, with where they are reached."""
-    results = read(path)
-    conditions = f"Measured at the size of scale `{results['scale']}` with random weights on {measured_on(results)}."
-    return f"{markdown.paragraph(conditions)}\n\n{markdown.table(report.claim_rows(results))}"
+    with content_of(path) as results:
+        conditions = f"Measured at the size of scale `{results['scale']}` with random weights on {measured_on(results)}."
+        return f"{markdown.paragraph(conditions)}\n\n{markdown.table(report.claim_rows(results))}"
 
 
 def all_ratios(path: Path = SPEED_JSON) -> str:
     """Every variant at every length."""
-    return "\n\n".join(map(markdown.table, report.all_ratios(read(path))))
+    with content_of(path) as results:
+        return "\n\n".join(map(markdown.table, report.all_ratios(results)))
 
 
 def paper_size(path: Path = PAPER_SIZE_JSON) -> str:
     """Look-ahead, training step and streaming at the size of the papers."""
-    results = read(path)
-    conditions = markdown.paragraph(paper_size_report.conditions(results))
-    return f"{conditions}\n\n{markdown.table(paper_size_report.step_rows(results))}"
+    with content_of(path) as results:
+        conditions = markdown.paragraph(paper_size_report.conditions(results))
+        return f"{conditions}\n\n{markdown.table(paper_size_report.step_rows(results))}"
 
 
 def estimate(path: Path = PAPER_SIZE_JSON) -> str:
     """What training at the size of the papers would cost on all of LibriSpeech."""
-    results = read(path)
-    arithmetic = markdown.paragraph(paper_size_report.arithmetic(results))
-    return f"{arithmetic}\n\n{markdown.table(paper_size_report.estimate_rows(results))}"
+    with content_of(path) as results:
+        arithmetic = markdown.paragraph(paper_size_report.arithmetic(results))
+        return f"{arithmetic}\n\n{markdown.table(paper_size_report.estimate_rows(results))}"
 
 
 def not_drawn() -> str:
@@ -51,17 +48,20 @@ def not_drawn() -> str:
 
 def headline(path: Path = SPEED_JSON) -> str:
     """The page in a sentence: how many of the papers' claims appear, over which attention."""
-    cells = find(read(path))
-
-    def appear(others):
-        claims = [(claim, [report.claimed(cells, claim, "model", other) for other in others]) for claim in report.CLAIMS]
-        return sum(any(min(found.values(), default=1) <= claim.limit for found in ratios) for claim, ratios in claims)
-
     relative = [other for other in report.AGAINST if other != BASELINE]
-    return (
-        f"of {len(report.CLAIMS)} published claims of less time or memory, {appear(relative)} appear over attention with "
-        f"relative positions, on long utterances, and {appear([BASELINE])} over a fused kernel with rotary positions"
-    )
+    with content_of(path) as results:
+        return (
+            f"of {len(report.CLAIMS)} published claims of less time or memory, {appear(results, relative)} appear over "
+            f"attention with relative positions, on long utterances, and {appear(results, [BASELINE])} over a fused kernel "
+            "with rotary positions"
+        )
+
+
+def appear(results: dict, others: list[str]) -> int:
+    """How many of the claims are reached by whole models, over any of the others."""
+    cells = find(results)
+    claims = [(claim, [report.claimed(cells, claim, "model", other) for other in others]) for claim in report.CLAIMS]
+    return sum(any(min(found.values(), default=1) <= claim.limit for found in ratios) for claim, ratios in claims)
 
 
 def draw(folder: Path = FOLDER) -> None:
@@ -70,7 +70,8 @@ def draw(folder: Path = FOLDER) -> None:
 
     path = folder / SPEED_JSON.name
     if path.exists():
-        figure.draw(read(path), path.with_suffix(".png"))
+        with content_of(path) as results:
+            figure.draw(results, path.with_suffix(".png"))
 
 
 TABLES = {

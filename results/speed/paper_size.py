@@ -179,7 +179,8 @@ def command(arguments):
         raise UserError("fp16 needs a GPU: use --precision bf16 or fp32")
     if not options.report:
         fill(options.output, options)
-    print(paper_size_report.text(timing.load_measured(options.output)))
+    with timing.measured(options.output) as results:
+        print(paper_size_report.text(results))
 
 
 main = partial(exit_code, command, interrupted="stopped: the same command goes on from what is in the file")

@@ -118,6 +118,7 @@ def _become(module, arguments, folder, environment, stdin, limits, inside, out, 
     os.setsid()
     multiprocessing.set_start_method(None, force=True)  # the default, where a forked process has that of its server
     os.chdir(folder)
+    sys.path.insert(0, folder)  # as `python -m` does
     for name, value in environment.items():
         os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
     for number, path, mode in ((0, stdin, os.O_RDONLY), (1, out, os.O_WRONLY | os.O_APPEND), (2, err, os.O_WRONLY | os.O_APPEND)):

@@ -126,5 +126,5 @@ def test_a_file_to_write_is_checked(text, said, tmp_path, monkeypatch):
 def test_a_damaged_json_file_is_named(tmp_path, content):
     path = tmp_path / "run.json"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="run.json is damaged"), files.json_of(path) as run:
+    with pytest.raises(UserError, match="run.json is damaged"), files.content_of(path) as run:
         float(run["wer"])

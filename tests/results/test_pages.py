@@ -72,7 +72,8 @@ def test_a_damaged_file_stops_no_training(monkeypatch, capsys, error):
 
     monkeypatch.setattr(pages, "fill_pages", fail)
     assert not pages.regenerate() and exit_code(pages.command, []) == 1
-    assert f"no new tables: {type(error).__name__}" in capsys.readouterr().out
+    why = "no" if isinstance(error, pages.UserError) else type(error).__name__
+    assert f"no new tables: {why}" in capsys.readouterr().out
 
 
 def test_reproduce_makes_the_pages_too(monkeypatch):

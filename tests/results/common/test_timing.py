@@ -25,11 +25,12 @@ def test_a_file_comes_back_as_it_was_saved_with_a_line_for_each_cell(tmp_path):
     cells = [{"group": "stream", "variant": name, "rtf": {"20": [0.5]}} for name in ("SA", "LLSA")]
     results = {"device": "cpu", "environment": {"cores": 1}, "cells": cells}
     timing.save(path, results)
-    assert timing.load_measured(path) == results
+    with timing.measured(path) as found:
+        assert found == results
     assert all(json.dumps(cell) in path.read_text().splitlines()[i].strip(" ,") for i, cell in zip((-4, -3), cells))
     timing.save(path, {**results, "cells": []})
-    with pytest.raises(UserError, match="nothing is measured"):
-        timing.load_measured(path)
+    with pytest.raises(UserError, match="nothing is measured"), timing.measured(path):
+        pass
     path.write_text("[]")
     with pytest.raises(UserError, match="holds no measurements"):
         timing.load(path)
