@@ -108,8 +108,8 @@ def run(options: argparse.Namespace) -> int:
             yield each
 
     waiting, running, late = inputs(), list[Input](), 0.0
-    live = min(len(options.audio), options.batch) <= 1
-    while running := running + list(itertools.islice(waiting, options.batch - len(running))):
+    most = min(options.batch, max(1, len(options.audio)))
+    while running := running + list(itertools.islice(waiting, most - len(running))):
         pieces = [each.listen() for each in running]
         began = time.perf_counter()
         for each, piece in zip(running, pieces):
@@ -118,7 +118,7 @@ def run(options: argparse.Namespace) -> int:
         took = time.perf_counter() - began
         for each, output in zip(running, outputs):
             each.took += took / len(running)
-            print(each.as_json(output) if options.json else each.as_text(output, live), end="", flush=True)
+            print(each.as_json(output) if options.json else each.as_text(output, live=most == 1), end="", flush=True)
             late = max(late, each.source.late)
             if each.error:
                 bad.append(complain(each.error))

@@ -58,7 +58,9 @@ class AudioFile:
             yield torch.from_numpy(good.astype("float32"))
             if len(good) < len(samples):
                 value = samples[len(good)]
-                raise UserError(f"{self.name}: sample {position} ({position / self.rate:.3f} s) is {value:g}: full scale is 1")
+                raise UserError(
+                    f"{self.sound.name}: sample {position} ({position / self.rate:.3f} s) is {value:g}: full scale is 1"
+                )
         if self.sound.damaged:
             seconds = position / self.rate
-            raise UserError(f"{self.name} is damaged {seconds:.2f} s after its start: what follows is not transcribed")
+            raise UserError(f"{self.sound.name} is damaged {seconds:.2f} s after its start: what follows is not transcribed")

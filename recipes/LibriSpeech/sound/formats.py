@@ -40,10 +40,15 @@ OTHERS = (
     (0, b"\xff\xd8\xff", "a picture", "give the sound itself"),
     (0, b"MThd", "MIDI, notes without sound", "give the sound itself"),
 )
-READ = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"ID3", b"riff")
+READ = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"fLaC", b"OggS", b"FORM", b"caff", b".snd", b"ID3", b"riff", b"NIST", b"Crea")
 """Signatures of the usual formats that libsndfile reads."""
 ENOUGH = 512
 """First bytes of a file that tell."""
+
+
+def may_be_read(head: bytes) -> bool:
+    """Whether a file that begins like this is worth copying for libsndfile: its format is usual, or MP3, frame by frame."""
+    return head.startswith(READ) or head[:1] == b"\xff" and head[1:2] >= b"\xe0"
 
 
 def what_to_do(name: str, head: bytes) -> str:

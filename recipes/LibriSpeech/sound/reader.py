@@ -56,21 +56,22 @@ class Sound:
     """
 
     def __init__(self, name: str, raw: int | None = None):
-        self.name, self.rate, self.channels, self.damaged = name, 0, 0, False
+        self.path, self.name = name, "standard input" if name == STANDARD_INPUT else name
+        self.rate, self.channels, self.damaged = 0, 0, False
         self.ready = np.zeros(0)  # samples, decoded and not given
         self.decoder: Decoder | None = None
         self.decoded = 0  # samples of each channel, of the part that it decodes
         self.resampler: Resampler | None = None
         self.file = open_once(name)
         try:
-            self.parts = self._parts(Tape(self.file, name), raw)
+            self.parts = self._parts(Tape(self.file, self.name), raw)
             self._turn()
             self._fill(1)
         except BaseException:
             self.file.close()
             raise
         if not len(self.ready):
-            raise UserError(f"{name} is empty: it has no samples{' that can be decoded' * self.damaged}")
+            raise UserError(f"{self.name} is empty: it has no samples{' that can be decoded' * self.damaged}")
 
     def read(self, count: int) -> np.ndarray:
         """The next samples, (count,) or fewer at the end, float64; `damaged` then says whether there should be more."""
@@ -123,7 +124,7 @@ class Sound:
         while tag := _id3_before_flac(tape):
             tape.skip(tag)
         if raw:
-            if tape.peek(4) in formats.READ:
+            if tape.peek(4).startswith(formats.READ):
                 raise UserError(f"{self.name} has a header, so it is not raw: leave --raw out")
             yield from self._wav(tape, wav.pcm16(raw))
         elif wav.is_wav(tape.peek(12)):
@@ -176,6 +177,8 @@ class Sound:
         head = tape.peek(formats.ENOUGH)
         with tempfile.TemporaryFile() as copy:
             if tape.left is None:
+                if not formats.may_be_read(head):  # it may never end
+                    raise self._no_sound(head)
                 while data := tape.some(WINDOW):
                     copy.write(data)
                 copy.seek(0)
@@ -189,7 +192,10 @@ class Sound:
         try:
             return Decoder(source, closefd=False)
         except (soundfile.SoundFileError, TypeError) as error:  # the latter: it would need to know more
-            raise UserError(f"cannot read {self.name}: {formats.what_to_do(self.name, head)}") from error
+            raise self._no_sound(head) from error
+
+    def _no_sound(self, head: bytes) -> UserError:
+        return UserError(f"cannot read {self.name}: {formats.what_to_do(self.path, head)}")
 
 
 def read_whole(path: str | Path) -> torch.Tensor:
