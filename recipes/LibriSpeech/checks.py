@@ -88,13 +88,15 @@ SUPPLIED = {
     "schedule": dict.fromkeys(("update", "updates"), "epochs") | {"warmup": "pretrain.warmup and finetune.warmup"},
 }
 """Entries of blocks that the recipe fills in itself, and the keys that decide them."""
+TAGS = "!new:", "!name:", "!module:", "!apply:", "!ref", "!copy", "!tuple", "!include:", "!PLACEHOLDER", "tag:", "!!"
+"""What the tags of HyperPyYAML and of YAML itself begin with."""
 UNMADE = ValueError, TypeError, AttributeError, LookupError, ImportError, ArithmeticError, RuntimeError, AssertionError
 """What the classes and functions of a YAML raise for entries that they do not take."""
 
 
 def in_words(error: BaseException) -> str:
     """The message of an error in one line, without the words that hyperpyyaml puts before it."""
-    said = [str(words) for words in error.args if not str(words).startswith("Invalid argument to ")]
+    said = [str(words) for words in error.args if not (words is None or str(words).startswith("Invalid argument to "))]
     return " ".join(" ".join(said).split()) or type(error).__name__
 
 
@@ -136,6 +138,10 @@ def check_values(config: dict) -> None:
     speeds = config["speed_perturb"].get("speeds", [100]) if isinstance(config["speed_perturb"], dict) else [100]
     if not isinstance(speeds, list) or not speeds or not all(type(speed) is int and 10 <= speed <= 1000 for speed in speeds):
         raise UserError(f"speed_perturb.speeds={speeds} must be a list of percents, whole numbers from 10 to 1000")
+    if Path(config["output_folder"]).name.endswith("-debug"):
+        raise UserError(
+            f"output_folder={config['output_folder']}: a folder whose name ends in -debug is one of --debug: give another"
+        )
     if config["pretrained"] and config["weights"]:
         raise UserError("both pretrained and weights are given: start from one of them")
     if config["weights"] is None and not config["finetune"]["epochs"]:
@@ -208,6 +214,11 @@ def check_entries(node: Any, where: str = "") -> None:
     UserError
         Names the entry, and all that are taken.
     """
+    tag = tag_of(node) or ""
+    if tag and not tag.startswith(TAGS):
+        raise UserError(f"{where}: {tag} is no tag of HyperPyYAML; !new:CLASS makes an object, !name:CLASS hands its class on")
+    if isinstance(node, list) and tag.startswith(("!new:", "!name:")):
+        raise UserError(f"{where}: give the entries of {tag} by their names, as {{entry: value}}")
     if isinstance(node, dict):
         _check_block(node, where)
         for key, child in node.items():

@@ -85,6 +85,8 @@ def parse(arguments: Sequence[str]) -> tuple[str, sb.RunOptions, dict[str, Any]]
     ('hparams/sa.yaml', 'cpu', {'name': '3e5', 'skip_bad': True, 'seed': 2})
     """
     path = next(iter(arguments), "")
+    if unfit := [word for word in arguments if not yaml_text.can_hold(word)]:
+        raise UserError(f"{unfit[0]!a} has bytes or characters that no YAML file can hold: rename it")
     if not path or path.startswith("-"):
         raise UserError(f"give the YAML of an attention first: {', '.join(attention_files())}; --help shows all options")
     words: dict[str, str | None] = {}
@@ -142,8 +144,6 @@ def values(words: Mapping[str, str | None]) -> dict[str, Any]:
         elif not word:
             raise _no_value(key)
         elif key in LITERAL or (key.endswith("_splits") and not word.startswith("[")):
-            if not yaml_text.can_hold(word):
-                raise UserError(f"--{key} {word!a} has bytes or characters that no YAML file can hold: rename it")
             found[key] = word
         else:
             found[key] = parse_yaml(word, f"--{key}")

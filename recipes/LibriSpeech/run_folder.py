@@ -37,7 +37,7 @@ HEADER = """\
 #     {command}
 
 """
-DATA = "\n# SHA-256 of the manifest of each split\ndata:\n"
+DATA = "\n# SHA-256 of the manifest of each split\n"
 
 
 def read_config(folder: str | Path) -> dict | None:
@@ -195,9 +195,7 @@ def save(folder: Path, text: str, data: dict[str, str], command: str) -> None:
         The one that does the experiment again, see `command`.
     """
     if if_main_process():
-        checksums = "".join(f"    {json.dumps(split)}: {json.dumps(sha256)}\n" for split, sha256 in data.items())
-        header = HEADER.format(command="\n#     ".join(command.splitlines()))  # quoted words may have several lines
-        files.write_text(folder / CONFIG, header + text + DATA + checksums)
+        files.write_text(folder / CONFIG, HEADER.format(command=command) + text + DATA + yaml_text.dump({"data": dict(data)}))
 
 
 def clear(folder: Path) -> None:
@@ -256,4 +254,17 @@ def command(arguments: Sequence[str]) -> str:
     given = {word.partition("=")[0] for word in arguments}
     for option, place in (("--data_folder", "LIBRISPEECH"), ("--lm", "LM")):
         words += [option, place] if option in given else []
-    return shlex.join(words)
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    """A word as a shell takes it, in one line: line breaks and the like as bash and zsh write them.
+
+    Example
+    -------
+    >>> print(_quoted("out/Libri #2"), _quoted("two\\nlines"))
+    'out/Libri #2' $'two\\U0000000alines'
+    """
+    if word.isprintable():
+        return shlex.quote(word)
+    return "$'" + "".join(c if c.isprintable() and c not in "'\\" else f"\\U{ord(c):08x}" for c in word) + "'"

@@ -162,7 +162,8 @@ def plain(node: Any) -> Any:
         return node
     if isinstance(node, (int, float)):  # ruamel has its own kinds of both
         return int(node) if isinstance(node, int) else float(node)
-    return str(getattr(node, "value", node))
+    value = str(getattr(node, "value", node))
+    return {"class": tag_of(node)} if tag_of(node) and not value else value
 
 
 def tagged(node: Any) -> str:
