@@ -1,11 +1,13 @@
 """Trainings that are killed, and what they leave when the same command has brought them to their end."""
 
+import contextlib
 import functools
 import hashlib
 import json
 import math
 import multiprocessing
 import os
+import pathlib
 import pydoc
 import re
 import signal
@@ -210,3 +212,17 @@ def poison(brain):
     """An action: a weight is not a number, and so is the loss."""
     with torch.no_grad():
         next(brain.modules.parameters()).fill_(math.nan)
+
+
+def spoil(_):
+    """An action: the sound files of training are damaged inside."""
+    for path in pathlib.Path("tree/train-a").rglob("*.flac"):
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2] + bytes(2000) + data[len(data) // 2 + 2000 :])
+
+
+def fill_disk(_):
+    """An action: nothing more fits on the disk."""
+    with open("disk/ballast", "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))

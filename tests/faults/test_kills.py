@@ -1,13 +1,17 @@
 """Kills at random moments, and at chosen ones: the same command goes on, to the same weights, statistics and words."""
 
+import functools
 import random
 import shutil
+import signal
+import subprocess
 import time
 from collections import Counter
 
 import pytest
 
 from tests.faults import kills
+from tests.faults.process import Started, run
 
 SPOTS = (
     "rename run/manifests/train-a.csv", "rename run/manifests/train-a.json", "rename run/hyperparams.yaml",
@@ -19,6 +23,7 @@ SPOTS = (
 """Changes on the disk before which a training is killed, in their order."""
 CAMPAIGN = 50
 """Kills at random moments."""
+BRAIN = "recipes.LibriSpeech.training.brain.StageBrain"
 
 
 @pytest.mark.campaign
@@ -63,3 +68,46 @@ def test_killed_three_times(place):
     ):
         assert chain.kill_before(2 if "pretrain" in spot else 1, spot), spot
     chain.finish()
+
+
+def test_two_starts_at_once(place):
+    """One of them is refused in a line, and the other ends as if it were alone."""
+    both = [Started("train", kills.training(place), place.here) for _ in range(2)]
+    first, second = sorted((started.wait() for started in both), key=lambda ended: ended.code)
+    assert (first.code, second.code) == (0, 2), first.err + second.err
+    assert "run is in use by process" in second.errors[0] and not second.traceback
+    assert kills.found(place.here / "run") == kills.found(place.run)
+
+
+def test_limit_of_a_file(place):
+    """A checkpoint is too large for what a file may have; without the limit the same command goes on."""
+    ended = run("train", kills.training(place), place.here, limits={"RLIMIT_FSIZE": 100_000})
+    assert ended.code == 2 and len(ended.errors) == 1 and not ended.traceback, ended.err
+    ended = run("train", kills.training(place), place.here)
+    assert ended.code == 0 and kills.found(place.here / "run") == kills.found(place.run), ended.err
+
+
+@pytest.fixture
+def disk(place):
+    """A small disk of its own, in the folder of the case."""
+    path = place.here / "disk"
+    path.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", path], capture_output=True).returncode:
+        pytest.skip("a disk of its own needs the rights of root")
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("number", [1, 3, 14])
+def test_full_disk(place, disk, number):
+    """It is full at a checkpoint, and the next start is killed beside the full disk; with room again the third goes on."""
+    save = "recipes.LibriSpeech.training.checkpoint.AtomicCheckpointer.save_checkpoint"
+    words = kills.training(place, "disk/run")
+    ended = run("train", words, place.here, inside=functools.partial(kills.at_call, save, number, kills.fill_disk))
+    assert ended.code == 2 and len(ended.errors) == 1 and "disk" in ended.errors[0] and not ended.traceback, ended.err
+    ended = run("train", words, place.here, inside=functools.partial(kills.at_call, f"{BRAIN}.on_fit_batch_end", 1, kills.die))
+    assert ended.code in (2, -signal.SIGKILL) and not ended.traceback, ended.err
+    (disk / "ballast").unlink()
+    ended = run("train", words, place.here)
+    assert ended.code == 0 and kills.found(disk / "run") == kills.found(place.run), ended.err

@@ -1,14 +1,16 @@
 """Trainings of several processes: what the environment says of them, and one of them that fails or is killed."""
 
 import functools
+import shutil
 import signal
 import socket
+from dataclasses import replace
 
 import pytest
 
 from tests.faults import kills
 from tests.faults.case import Case, Place, check
-from tests.faults.process import Started, wait_for
+from tests.faults.process import Started, run, wait_for
 
 WHOLE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29733"}
 SECOND = {**WHOLE, "RANK": "1", "LOCAL_RANK": "1"}
@@ -132,3 +134,47 @@ def test_ctrl_c_in_both(place, whole, moment):
     for ended in [process.wait() for process in both]:
         assert ended.code == 130 and "the same command goes on" in ended.err and not ended.traceback, ended.err
     goes_on(place, whole)
+
+
+@pytest.mark.campaign
+def test_sound_that_is_damaged_after_preparation(place, whole):
+    """One of two meets it first, and names the file; with the sound as it was, both go on."""
+    own = replace(place, tree=place.here / "tree")
+    shutil.copytree(place.tree, own.tree)
+    inside = None, functools.partial(kills.at_call, f"{BRAIN}.on_fit_batch_start", 1, kills.spoil)
+    ended = [process.wait() for process in start(own, inside=inside)]
+    lines = [line for each in ended for line in each.errors]
+    assert [each.code for each in ended] == [2, 2] and not any(each.traceback for each in ended), lines
+    assert len(lines) == 2 and any(f"{own.tree}" in line and ".flac" in line for line in lines), lines
+    shutil.copytree(place.tree, own.tree, dirs_exist_ok=True)
+    goes_on(own, whole)
+
+
+WORKERS = {"num_workers": "2"}
+
+
+@pytest.mark.parametrize(
+    "action, words", [(kills.kill_worker, "a process that loads data was killed"), more(kills.spoil, "$here/tree/train-a/")]
+)
+def test_process_that_loads_data_fails(place, action, words):
+    """It is killed, as by a kernel that lacks memory, or meets a damaged file: the training ends in a line, and goes on."""
+    own = replace(place, tree=place.here / "tree")
+    shutil.copytree(place.tree, own.tree)
+    inside = functools.partial(kills.at_call, f"{BRAIN}.on_fit_batch_start", 2, action)
+    ended = run("train", kills.training(own, **WORKERS), own.here, inside=inside)
+    assert ended.code == 2 and not ended.traceback, ended.err
+    assert [place.fill_in(words) in line for line in ended.errors] == [True], ended.err
+    shutil.copytree(place.tree, own.tree, dirs_exist_ok=True)
+    ended = run("train", kills.training(own), own.here)
+    assert ended.code == 0 and kills.found(own.here / "run") == kills.found(place.run), ended.err
+
+
+@pytest.mark.campaign
+def test_killed_beside_its_processes_that_load_data(place):
+    """These end by themselves, seconds later; until then they keep nobody from going on."""
+    first = Started("train", kills.training(place, **WORKERS), place.here)
+    wait_for(lambda: any(place.here.glob("run/pretrain/checkpoints/CKPT*")))
+    first.process.kill()
+    assert first.wait().code == -signal.SIGKILL
+    ended = run("train", kills.training(place, **WORKERS), place.here)
+    assert ended.code == 0 and kills.found(place.here / "run") == kills.found(place.run), ended.err
