@@ -78,6 +78,8 @@ def prepare(hparams: dict, config: dict, text: str, run_opts: sb.RunOptions) -> 
     sets, manifests = load_sets(hparams)
     config["data"] = {split: manifest.sha256 for split, manifest in manifests.items()}
     run_folder.check(hparams["output_folder"], config)
+    evaluated = {split: config["data"][split] for split in (*hparams["dev_splits"], *hparams["test_splits"])}
+    run_folder.check_start(hparams["weights"] or hparams["pretrained"], evaluated)
     if hparams["lm"] is not None and hparams["stage"] in ("all", "test") and if_main_process():
         beam_search.find_arpa(hparams["lm"], hparams["lm_folder"], beam_search.evaluated(sets))  # kept until the test
     run_folder.save(hparams["output_folder"], text, config["data"], hparams["command"])

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -207,6 +207,26 @@ def clear(folder: Path) -> None:
         (folder / "train_log.txt").unlink(missing_ok=True)
         for path in files_of_it:
             path.unlink()
+
+
+def check_start(start: str | None, checksums: Mapping[str, str]) -> None:
+    """Refuse to evaluate on what the weights that an experiment begins with were trained on.
+
+    Arguments
+    ---------
+    start : str or None
+        Its `weights` or `pretrained`.
+    checksums : dict
+        From each dev and test split to the checksum of its manifest.
+    """
+    folder = Path(start or "")
+    before = (
+        read_config(folder.parents[1] if folder.name == "encoder.ckpt" and len(folder.parts) > 2 else folder) if start else None
+    )
+    data = (before or {}).get("data", {})
+    heard = {data.get(split) for split in (before or {}).get("train_splits", [])} - {None}
+    if both := sorted(split for split, checksum in checksums.items() if checksum in heard):
+        raise UserError(f"{', '.join(both)} would be evaluated on, and {start} was trained on it: give other dev or test splits")
 
 
 def origin(start: str | None) -> dict | None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -123,8 +124,11 @@ def _extract(part: Path, root: Path, split: str) -> None:
     size = part.stat().st_size
     with tempfile.TemporaryDirectory(dir=root, prefix=f".{split}-") as partial:
         with open(part, "rb") as file, tqdm.wrapattr(file, "read", size, desc=f"Unpacking {part.stem}") as watched:
-            with tarfile.open(fileobj=watched, mode="r|gz") as archive:
-                archive.extractall(partial, filter="data")
+            try:
+                with tarfile.open(fileobj=watched, mode="r|gz") as archive:
+                    archive.extractall(partial, filter="data")
+            except (tarfile.TarError, EOFError, zlib.error) as error:  # members with `..` among them
+                raise UserError(f"Archive {part} cannot be unpacked ({error}): delete it, or check its address.") from error
         unpacked = Path(partial) / "LibriSpeech"
         if not (unpacked / split).is_dir():
             raise UserError(f"Archive {part.stem} has no folder LibriSpeech/{split}: check its address.")
