@@ -13,7 +13,7 @@ from recipes.command_line import UserError
 from recipes.LibriSpeech.data.dataset import check_sound, dataset
 from recipes.LibriSpeech.data.prepare import prepare
 from tests.faults.case import Case, check
-from tests.faults.trees import CHAPTER, FIRST, TEXT, audio, both, content, copy, every, link, move, remove, text, total
+from tests.faults.data.trees import CHAPTER, FIRST, TEXT, audio, both, content, copy, every, link, move, remove, text, total
 from tests.recipes.tiny import SPLITS, write_tree
 
 PLACE = "must have its utterances in <speaker>/<chapter>/<speaker>-<chapter>-<number>.flac"

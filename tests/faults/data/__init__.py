@@ -1,0 +1,1 @@
+"""Bad and odd inputs of all commands. A package, so that its modules may have the names of other tests."""
