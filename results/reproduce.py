@@ -26,6 +26,7 @@ from recipes.LibriSpeech.data import prepare
 from recipes.LibriSpeech.decoding import beam_search
 from recipes.LibriSpeech.summary import Summary
 from results import ROOT, pages
+from results.comparison.measured import TEST
 from results.comparison.planned import plan, unfinished
 from results.comparison.training_process import TrainingProcess
 from results.experiments import SCALES, Experiment
@@ -108,11 +109,14 @@ def data_settings(options):
     train = options.train_splits or [split for split in ("train-clean-5", "train-clean-100") if split in there]
     if not train:
         raise UserError(f"{options.data_folder} has neither train-clean-5 nor train-clean-100: give --train_splits")
+    dev = options.dev_splits or ["dev-mini" if "dev-mini" in there else "dev-clean"]
+    if missing := [split for split in (*train, *dev, TEST) if split not in there]:
+        raise UserError(f"{options.data_folder} has no split {', '.join(missing)}; there are {', '.join(there)}")
     common = {
         "data_folder": str(Path(options.data_folder).absolute()),
         "train_splits": train,
-        "dev_splits": options.dev_splits or ["dev-mini" if "dev-mini" in there else "dev-clean"],
-        "test_splits": ["test-clean"],
+        "dev_splits": dev,
+        "test_splits": [TEST],
         "codec": options.codec,
         "lm": options.lm and str(Path(options.lm).absolute()),
         "precision": options.precision,

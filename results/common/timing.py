@@ -8,6 +8,7 @@ import argparse
 import json
 import time
 from contextlib import contextmanager
+from functools import partial
 from itertools import accumulate
 
 import numpy as np
@@ -121,7 +122,9 @@ def measured_on(results):
 def add_options(parser, output):
     """Give a parser the options that all commands have; `output` is where results go if `--output` is not given."""
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=positive, default=torch.get_num_threads(), help="of the CPU; default: %(default)s")
+    parser.add_argument(
+        "--threads", type=partial(positive, most=1024), default=torch.get_num_threads(), help="of the CPU; default: %(default)s"
+    )
     parser.add_argument("--again", action="store_true", help="measure also what is in the file")
     parser.add_argument("--report", action="store_true", help="measure nothing, show what is in the file")
     parser.add_argument(
@@ -129,10 +132,10 @@ def add_options(parser, output):
     )
 
 
-def positive(text):
+def positive(text, most=10**6):
     """A whole number from 1 on, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} must be a whole number, 1 or more")
+    if not text.isdecimal() or not 1 <= int(text[:20]) <= most:
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number, 1 or more, at most {most}")
     return int(text)
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 LONGEST = 60
 """Seconds after which a command counts as hanging."""
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["torch._dynamo", "train", "transcribe", "recipes.LibriSpeech.inference.export"])
+SERVER.set_forkserver_preload(
+    ["torch._dynamo", "matplotlib.figure", "setuptools", "train", "transcribe", "recipes.LibriSpeech.inference.export"]
+)
 
 
 @dataclass
