@@ -91,9 +91,10 @@ class Parser(argparse.ArgumentParser):
         """As that of argparse; an empty word, which would pass for what is not given, is an error."""
         for before, word in itertools.pairwise(["", *args]):
             if not word or (word.startswith("--") and word.endswith("=")):
-                raise UserError(
-                    f"{word or before or 'the first word'} is empty: give a value, or is a variable of the shell not set?"
+                named = word or (
+                    before if before.startswith("--") else f"the word after {before}" if before else "the first word"
                 )
+                raise UserError(f"{named} is empty: give a value, or is a variable of the shell not set?")
         return super().parse_known_args(args, namespace)
 
 

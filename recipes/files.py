@@ -61,6 +61,10 @@ def _write(path: Path, content: bytes) -> None:
         if permissions is not None:
             temporary.chmod(permissions)
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the user knows nothing of the temporary file
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -112,8 +116,9 @@ def to_write(text: str) -> Path:
     path = Path(text)
     if not text or path.is_dir() or text.endswith(os.sep):
         raise UserError(f"cannot write {text or 'a file without a name'}: give the name of a file, not of a folder")
-    if not path.parent.is_dir():
-        raise UserError(f"cannot write {text}: there is no folder {path.parent}: make it first, or give another one")
+    if not (folder := Path(os.path.realpath(path)).parent).is_dir():  # of a link, that of its target
+        named = folder if path.is_symlink() else path.parent
+        raise UserError(f"cannot write {text}: there is no folder {named}: make it first, or give another one")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UserError(f"cannot write {text}: no permission: give another one")
     return path

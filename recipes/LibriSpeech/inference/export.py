@@ -48,7 +48,6 @@ import copy
 import json
 import logging
 import math
-import os
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -70,6 +69,9 @@ from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.inference import loading
 
 OPSET = 18  # the one in which torch's exporter writes its operators: any other would be a conversion of that
+
+LARGEST = 2**31 - 2**20
+"""Bytes of weights in one file: protobuf reads less than 2 GiB, and what they are for takes some of it."""
 
 
 class DFT(nn.Module):
@@ -189,22 +191,28 @@ def export(folder: Path, path: Path) -> str:
     Raises
     ------
     UserError
-        If there is no such experiment, its attention has no streaming form, the file cannot be written, or onnx or
-        onnxscript are not installed.
+        If there is no such experiment, its attention has no streaming form, it is too large or does what torch cannot export,
+        the file cannot be written, or onnx or onnxscript are not installed.
     """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  (torch.onnx needs it)
-    except ImportError as error:
-        raise UserError(f"the export needs onnx and onnxscript ({error}): pip install -e '.[export]'") from error
-    if not path.parent.is_dir() or path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise UserError(f"cannot write {path}: give the name of a file, in a folder that exists and can be written to")
+    if path.suffix != ".onnx":
+        raise UserError(f"{path} is no name of an ONNX model: give one that ends in .onnx")
     system = loading.load(folder)
     try:
         start = system.recognizer().start
     except ValueError as error:
         raise UserError(f"{folder}: {error}") from error
-    model = step_proto(system.model, start)
+    if (weights := state_bytes(system.model.state_dict())) > LARGEST:
+        raise UserError(f"the model of {folder} has {weights / 2**30:.1f} GiB of weights: an ONNX file holds less than 2 GiB")
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  (torch.onnx needs it)
+    except (ImportError, TypeError, AttributeError) as error:  # the latter two where protobuf is too old or too new for it
+        raise UserError(f"the export needs onnx and onnxscript ({error}): pip install -e '.[export]'") from error
+    try:
+        model = step_proto(system.model, start)
+    except torch.onnx.OnnxExporterError as error:  # a block or an attention of somebody else does what torch cannot trace
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise UserError(f"torch.onnx cannot export the model of {folder}; transcribe.py can use it: {reason}") from error
     meta = metadata(system, start, model.graph.node)
     onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in meta.items()})
     model.doc_string, model.producer_version = __doc__, torch.__version__
@@ -262,7 +270,7 @@ def run(arguments: Sequence[str]) -> None:
     """Export what the options say."""
     parser = Parser(description="One streaming step of a trained system as ONNX.")
     parser.add_argument("folder", type=Path, help="of the experiment, e.g. results/runs/llsa-mini-embedded-seed1")
-    parser.add_argument("model", type=Path, help="the file to write, e.g. llsa.onnx")
+    parser.add_argument("model", type=files.to_write, help="the file to write, e.g. llsa.onnx")
     options = parser.parse_args(arguments)
     print(export(options.folder, options.model))
 

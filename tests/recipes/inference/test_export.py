@@ -207,15 +207,24 @@ def fails(capsys, *arguments):
 def test_bad_input(tmp_path, capsys, monkeypatch):
     folder = make_experiment(tmp_path / "llsa", "llsa")
     assert "no streaming form" in fails(capsys, make_experiment(tmp_path / "aa", "aa"), tmp_path / "aa.onnx")
+    whole = make_experiment(tmp_path / "whole", "summary_mixing", {"attention": "{chunk: null}"})
+    assert "no streaming form" in fails(capsys, whole, tmp_path / "x.onnx")
     assert "not the folder of an experiment" in fails(capsys, tmp_path / "nowhere", tmp_path / "x.onnx")
     assert "nowhere" in fails(capsys, folder, tmp_path / "nowhere" / "x.onnx")
     assert "name of a file" in fails(capsys, folder, tmp_path)
     assert "required: model" in fails(capsys, folder)
     assert "required: folder, model" in fails(capsys)
     assert "unrecognized" in fails(capsys, folder, tmp_path / "x.onnx", "more")
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
-    assert "pip install -e '.[export]'" in fails(capsys, folder, tmp_path / "x.onnx")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["aa", "llsa"]
+    for missing in ("onnx", "onnxscript"):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, missing, None)
+            assert "pip install -e '.[export]'" in fails(capsys, folder, tmp_path / "x.onnx")
+    with monkeypatch.context() as patch:
+        patch.setattr(export, "LARGEST", 1000)
+        assert "less than 2 GiB" in fails(capsys, folder, tmp_path / "x.onnx")
+    monkeypatch.setattr(export.Step, "forward", lambda step, samples, *_: samples if samples.sum() > 0 else -samples)
+    assert "torch.onnx cannot export the model" in fails(capsys, folder, tmp_path / "x.onnx")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["aa", "llsa", "whole"]
 
 
 def test_whole_or_not_at_all(exported, tmp_path, capsys, monkeypatch):
