@@ -12,11 +12,15 @@ import pydoc
 import re
 import signal
 import sys
+import time
+from datetime import timedelta
 from fnmatch import fnmatch
 
 import torch
 
 from recipes.command_line import UserError
+from recipes.LibriSpeech import processes
+from recipes.LibriSpeech.data.synthetic import embedded_corpus
 from tests.faults.process import Started, run
 from tests.recipes.tiny import arguments
 
@@ -226,3 +230,15 @@ def fill_disk(_):
     with open("disk/ballast", "wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(4096))
+
+
+def be_slow(timeout, seconds=0):
+    """Called inside a process: it waits for others no longer than a timeout, and takes its time to prepare the data."""
+    processes.TIMEOUT = timedelta(seconds=timeout)
+    if seconds:
+        at_call("recipes.LibriSpeech.data.dataset.prepare", 1, lambda _: time.sleep(seconds))
+
+
+def main(arguments):
+    """A command that makes the embedded corpus: from this text, in this folder."""
+    embedded_corpus(*reversed(arguments))

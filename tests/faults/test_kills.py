@@ -10,7 +10,9 @@ from collections import Counter
 
 import pytest
 
+from recipes.LibriSpeech.data.synthetic import embedded_corpus
 from tests.faults import kills
+from tests.faults.case import contents
 from tests.faults.process import Started, run
 
 SPOTS = (
@@ -23,6 +25,11 @@ SPOTS = (
 """Changes on the disk before which a training is killed, in their order."""
 CAMPAIGN = 50
 """Kills at random moments."""
+IN_TEST = (
+    "open run/.utterances-test-c.tsv.*", "rename run/utterances-test-c.tsv", "remove run/.utterances-test-c.tsv.*",
+    "open run/.summary.json.*", "rename run/*-lm.tsv", "rename run/summary.json",
+)  # fmt: skip
+"""For each system a change on the disk in its test, before which it is killed the last time."""
 BRAIN = "recipes.LibriSpeech.training.brain.StageBrain"
 
 
@@ -36,20 +43,20 @@ def test_killed_at_chosen_spots(place):
 
 @pytest.mark.campaign
 def test_killed_at_random_moments(place_of, capsys):
-    """Half of them by the clock, half before a change on the disk, over all systems in turn."""
+    """Half by the clock, half before a change on the disk, over all systems in turn; the last one of each in its test."""
     draw, spots, chains = random.Random(12), Counter(), 0
     for number, (name, options) in enumerate(kills.SYSTEMS.items()):
         begin = time.monotonic()
         chain, seconds = kills.Chain(place_of(str(number)), options), time.monotonic() - begin
         share = CAMPAIGN * (number + 1) // len(kills.SYSTEMS) - CAMPAIGN * number // len(kills.SYSTEMS)
-        while len(chain.kills) < share:
+        while len(chain.kills) < share - 1:
             part = draw.random() * 0.7
-            if not (
-                chain.kill_after(part * seconds) if draw.random() < 0.5 else chain.kill_before(1 + int(part * chain.changes))
-            ):
+            killed = chain.kill_after(part * seconds) if draw.random() < 0.5 else chain.kill_before(1 + int(part * chain.changes))
+            if not killed:
                 chain.finish()
                 shutil.rmtree(chain.place.here / "run")
                 chains += 1
+        assert chain.kill_before(1, IN_TEST[number])
         chain.finish()
         chains += 1
         spots.update(chain.kills)
@@ -68,6 +75,19 @@ def test_killed_three_times(place):
     ):
         assert chain.kill_before(2 if "pretrain" in spot else 1, spot), spot
     chain.finish()
+
+
+def test_killed_while_the_embedded_corpus_is_made(place):
+    """The next start makes it whole, two at once do, and nothing is left of the others."""
+    (place.here / "text").write_text("# train\nTHE CAT SAW A BIRD\nA MAN WALKED HOME\n# dev\nTHE BELL\n# test\nA CAT WALKED\n")
+    words = ["tests.faults.kills", ["text", "data"], place.here]
+    for number, spot in (1, "start espeak.py"), (3, "start espeak.py"), (2, "open *.trans.txt"), (1, "rename data/embedded-*"):
+        watch = functools.partial(kills.watch, str(place.here.parent / "last"), number, spot)
+        assert run(*words, inside=watch).code == -signal.SIGKILL
+    assert [started.wait().code for started in (Started(*words), Started(*words))] == [0, 0]
+    made = embedded_corpus(place.here / "whole", place.here / "text")
+    assert {path.name for path in (place.here / "data").iterdir()} == {made.name}
+    assert contents(place.here / "data" / made.name) == contents(made)
 
 
 def test_two_starts_at_once(place):

@@ -150,6 +150,29 @@ def test_sound_that_is_damaged_after_preparation(place, whole):
     goes_on(own, whole)
 
 
+@pytest.mark.campaign
+def test_damaged_checkpoint_of_two(place, whole):
+    """Both name it; as it was, it is gone on from."""
+    inside = None, functools.partial(kills.at_call, f"{BRAIN}.evaluate_batch", 2, kills.die)
+    for process in start(place, inside=inside):
+        process.wait()
+    path = max(place.here.glob("run/*/checkpoints/CKPT*/optimizer.ckpt"), key=lambda path: path.stat().st_mtime)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    for rank, ended in enumerate([process.wait() for process in start(place)]):
+        assert ended.code == 2 and len(ended.errors) == 1 and not ended.traceback, ended.err
+        assert f"error: rank {rank}: " in ended.errors[0] and (path.parent.name in ended.errors[0] or LOST in ended.errors[0])
+    path.write_bytes(content)
+    goes_on(place, whole)
+
+
+@pytest.mark.campaign
+def test_data_may_take_longer_to_prepare_than_processes_wait_elsewhere(place, whole):
+    slow = functools.partial(kills.be_slow, 15, 25), functools.partial(kills.be_slow, 15)
+    assert [process.wait(120).code for process in start(place, inside=slow)] == [0, 0]
+    assert kills.found(place.here / "run") == whole
+
+
 WORKERS = {"num_workers": "2"}
 
 

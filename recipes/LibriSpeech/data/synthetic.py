@@ -4,12 +4,14 @@ The sentences are in `synthetic.txt`; espeak-ng (from the `espeakng-loader` pack
 and sentences that are not in the training set.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from importlib.metadata import version
@@ -89,14 +91,21 @@ def embedded_corpus(folder: str | Path, text: str | Path = TEXT) -> Path:
     if root.is_dir():  # it got this name only when it was complete
         return root
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".embedded-") as partial:
-        corpus = Path(partial) / "corpus"
-        _build(corpus, sentences)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(lock, fcntl.LOCK_EX)  # waits for the end of another run that makes a corpus here
+        if root.is_dir():
+            return root
+        partial = folder / ".embedded-partial"
+        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
         try:
-            os.replace(corpus, root)
-        except OSError:
-            if not root.is_dir():  # else another run made the same corpus meanwhile
-                raise
+            _build(partial, sentences)
+            os.replace(partial, root)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        os.close(lock)
     return root
 
 
