@@ -89,3 +89,12 @@ def test_features_are_log_mel_energies():
     assert quiet.argmax(dim=1).unique().tolist() == [band]
     gain = (loud - quiet)[:, band]
     assert_close(gain, torch.full_like(gain, math.log(4)), 1e-6)  # the floor is 1e-6, and the power above 1
+
+
+@pytest.mark.parametrize("samples", [torch.zeros(32000), torch.full((32000,), 0.9), torch.tensor([0.3, -0.3]).repeat(16000)])
+@pytest.mark.parametrize("mels", [80, 200])
+def test_bands_that_never_change_are_no_reason_for_nan(samples, mels):
+    """Where the variance is 0, or less by rounding; filters narrower than a frequency of the spectrum hear nothing at all."""
+    front_end = FbankFrontEnd(DIM, num_mels=mels)
+    front_end.fit([samples] * 3)
+    assert (front_end.std >= 9.9e-4).all() and front_end(samples[None], torch.tensor([32000]))[0].isfinite().all()

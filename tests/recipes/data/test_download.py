@@ -1,6 +1,8 @@
 """Downloads from a local server: whole, interrupted and resumed, broken, forged."""
 
+import gzip
 import hashlib
+import io
 import re
 import socket
 import tarfile
@@ -157,6 +159,29 @@ def test_archive_of_another_split(archives, tmp_path):
     archives["dev-b"] = archives["test-b"]
     assert "LibriSpeech/dev-b" in refused(["dev-b"], tmp_path / "data", archives)
     assert not (tmp_path / "data" / "LibriSpeech" / "dev-b").exists()
+
+
+@pytest.mark.parametrize("name", ["../evil", "LibriSpeech/dev-b/../../../evil"])
+def test_archive_that_reaches_out_of_its_folder(archives, server, tmp_path, name):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    before = names(tmp_path)
+    assert "cannot be unpacked" in refused(["dev-b"], tmp_path / "data", served(archives, server, packed.getvalue()))
+    assert names(tmp_path) == sorted([*before, "data"]) and names(tmp_path / "data" / "LibriSpeech") == ["dev-b.tar.gz.part"]
+
+
+def served(archives, server, data):
+    """The table with other data for one split, whose checksum is right."""
+    server.files["/dev-b.tar.gz"] = data
+    return {"dev-b": (archives["dev-b"][0], f"sha256:{hashlib.sha256(data).hexdigest()}")}
+
+
+@pytest.mark.parametrize("data", [b"<!DOCTYPE html>", b"", gzip.compress(b"text"), gzip.compress(bytes(2000))[:-9]])
+def test_what_is_no_archive(archives, server, tmp_path, data):
+    message = refused(["dev-b"], tmp_path / "data", served(archives, server, data))
+    assert "cannot be unpacked" in message or "has no folder LibriSpeech/dev-b" in message
+    assert "checksum" in refused(["dev-b"], tmp_path / "data", archives | {"dev-b": (archives["dev-b"][0], "sha256:0")})
 
 
 def test_official_table_has_a_full_checksum_for_each_archive():

@@ -132,6 +132,11 @@ def test_sentences_that_are_tested_on_are_left_out(tmp_path):
     written = first.stat().st_mtime_ns
     assert beam_search.find_arpa(path, tmp_path / "lm", {"THREE"})[0] == first and first.stat().st_mtime_ns == written
     assert beam_search.find_arpa(path, tmp_path / "lm")[0] != first  # another text
+    whole = gzip.decompress(first.read_bytes())
+    for damaged in (b"", b"text", first.read_bytes()[:-20], gzip.compress(whole[:-6]), first.read_bytes()[:60] + bytes(9)):
+        first.write_bytes(damaged)  # an n-gram that was kept is made again
+        assert beam_search.find_arpa(path, tmp_path / "lm", {"THREE"})[0] == first
+        assert gzip.decompress(first.read_bytes()) == whole
 
 
 def test_an_arpa_is_taken_as_it_is(corpus, tmp_path):
