@@ -61,6 +61,4 @@ class AudioFile:
                 raise UserError(
                     f"{self.sound.name}: sample {position} ({position / self.rate:.3f} s) is {value:g}: full scale is 1"
                 )
-        if self.sound.damaged:
-            seconds = position / self.rate
-            raise UserError(f"{self.sound.name} is damaged {seconds:.2f} s after its start: what follows is not transcribed")
+        self.sound.check()

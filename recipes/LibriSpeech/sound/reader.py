@@ -57,7 +57,8 @@ class Sound:
 
     def __init__(self, name: str, raw: int | None = None):
         self.path, self.name = name, "standard input" if name == STANDARD_INPUT else name
-        self.rate, self.channels, self.damaged = 0, 0, False
+        self.rate, self.given, self.damaged = 0, 0, False
+        self.failure: UserError | None = None  # what else came after the last sample
         self.ready = np.zeros(0)  # samples, decoded and not given
         self.decoder: Decoder | None = None
         self.decoded = 0  # samples of each channel, of the part that it decodes
@@ -74,10 +75,18 @@ class Sound:
             raise UserError(f"{self.name} is empty: it has no samples{' that can be decoded' * self.damaged}")
 
     def read(self, count: int) -> np.ndarray:
-        """The next samples, (count,) or fewer at the end, float64; `damaged` then says whether there should be more."""
+        """The next samples, (count,) or fewer at the end, float64."""
         self._fill(count)
         samples, self.ready = self.ready[:count], self.ready[count:]
+        self.given += len(samples)
         return samples
+
+    def check(self) -> None:
+        """After the last sample: a `UserError` if there should be more."""
+        if self.failure:
+            raise self.failure
+        if self.damaged:
+            raise UserError(f"{self.name} is damaged {self.given / self.rate:.2f} s after its start: what follows cannot be read")
 
     def _fill(self, count: int) -> None:
         """Decode until `count` samples are ready, or all."""
@@ -110,13 +119,17 @@ class Sound:
 
     def _turn(self) -> None:
         """Go on to the next part; there is none after damage, or the last."""
-        self.decoder = None if self.damaged else next(self.parts, None)
-        if not self.decoder:
+        try:
+            self.decoder = next(self.parts, None)
+        except UserError as error:
+            if not self.rate:  # it is no sound at all
+                raise
+            self.decoder, self.failure = None, error
+        if not self.decoder or self.damaged:
+            self.decoder = None
             return self.file.close()
         rate, self.decoded = self.decoder.samplerate, 0
-        if not RATES[0] <= rate <= RATES[1]:
-            raise UserError(f"{self.name} says that its rate is {rate} Hz: speech needs {RATES[0]} to {RATES[1]}")
-        self.rate, self.channels = self.rate or rate, self.channels or self.decoder.channels
+        self.rate = self.rate or rate
         self.resampler = None if rate == self.rate else Resampler(rate, self.rate)
 
     def _parts(self, tape: Tape, raw: int | None) -> Iterator[Decoder]:
@@ -156,10 +169,9 @@ class Sound:
     def _flac(self, tape: Tape) -> Iterator[Decoder]:
         start = tape.take(26)
         numbers = int.from_bytes(start[18:], "big")  # 64 bits, the last 36 of them the number of samples, 0 if unknown
-        promised = numbers % 2**36
-        known = start[:18] + (numbers if promised else numbers | 2**36 - 1).to_bytes(8, "big")
-        yield from self._stretch(tape, known, marks=FLAC)
-        self.damaged |= self.decoded < promised
+        promised, unlimited = numbers % 2**36, numbers | 2**36 - 1
+        yield from self._stretch(tape, start[:18] + unlimited.to_bytes(8, "big"), marks=FLAC)
+        self.damaged = self.decoded < promised or self.damaged and not promised  # a tag behind it is no damage
 
     def _stretch(self, tape: Tape, head: bytes, length: int | None = None, marks: Sequence[bytes] = ()) -> Iterator[Decoder]:
         """The decoder of a stretch of the tape, which stands behind it afterwards."""
@@ -190,9 +202,13 @@ class Sound:
 
     def _open(self, source: Stretch | int, head: bytes) -> Decoder:
         try:
-            return Decoder(source, closefd=False)
+            decoder = Decoder(source, closefd=False)
         except (soundfile.SoundFileError, TypeError) as error:  # the latter: it would need to know more
             raise self._no_sound(head) from error
+        if not RATES[0] <= decoder.samplerate <= RATES[1]:
+            what = f"{self.name} says that its rate is {decoder.samplerate} Hz"
+            raise UserError(f"{what}: speech needs {RATES[0]} to {RATES[1]}")
+        return decoder
 
     def _no_sound(self, head: bytes) -> UserError:
         return UserError(f"cannot read {self.name}: {formats.what_to_do(self.path, head)}")
@@ -203,9 +219,7 @@ def read_whole(path: str | Path) -> torch.Tensor:
     sound, blocks = Sound(str(path)), []
     while len(block := sound.read(BLOCK)):
         blocks.append(torch.from_numpy(block).float())
-    if sound.damaged:
-        seconds = sum(map(len, blocks)) / sound.rate
-        raise UserError(f"{path} is damaged {seconds:.2f} s after its start: put a sound copy there, or remove it")
+    sound.check()
     return torch.cat(blocks)
 
 
@@ -235,15 +249,13 @@ def _page_is_cut(end: bytearray) -> bool:
 
 def open_once(name: str) -> io.FileIO:
     """Open a file, a pipe or standard input, unbuffered."""
+    what = "standard input" if name == STANDARD_INPUT else name
     try:
         file = io.FileIO(0, closefd=False) if name == STANDARD_INPUT else io.FileIO(name)
     except OSError as error:
-        what = "standard input" if name == STANDARD_INPUT else name
         raise UserError(f"cannot read {what}: {error.strerror}") from error
     if file.isatty():
-        raise UserError(
-            f"{name} is a terminal: pipe a sound into it, such as arecord -f S16_LE -r 16000 | python transcribe.py RUN -"
-        )
+        raise UserError(f"{what} is a terminal: pipe a sound into this command, as in arecord -f S16_LE -r 16000 | ... -")
     return file
 
 

@@ -103,6 +103,7 @@ HEADERS = {  # a file, and a sound one that holds the same samples
     "an ID3 tag before a FLAC": (TAG + FLAC, FLAC),
     "two ID3 tags, and unknown length": (TAG + TAG + unknown_length(FLAC), FLAC),
     "an ID3 tag behind a FLAC": (FLAC + b"TAG" + bytes(125), FLAC),
+    "a FLAC with more than its header says": (FLAC[:21] + bytes([FLAC[21] & 0xF0, 0, 0, 1, 0]) + FLAC[26:], FLAC),
     "an ID3 tag before an MP3": (TAG + encoded("MP3", "MPEG_LAYER_III"), encoded("MP3", "MPEG_LAYER_III")),
 }
 SHORT = {form: encoded(form, samples=NOISE[:7000]) for form in ("WAV", "FLAC")}
@@ -210,6 +211,15 @@ def test_what_is_cut_off_is_read_up_to_there(both_ways, name):
     np.testing.assert_allclose(samples, expected[: len(samples)], rtol=0, atol=3e-7)
 
 
+def test_what_comes_before_a_bad_part_is_kept(both_ways):
+    """However long the pieces are."""
+    for second in (encoded(rate=999), b"RIFF\0\0\0\0WAVEdata\0\0\0\0"):
+        samples, sound = both_ways(WAV + second)
+        np.testing.assert_array_equal(samples, whole(WAV)[0])
+        with pytest.raises(UserError, match="999 Hz|without a format"):
+            sound.check()
+
+
 @pytest.mark.parametrize("name", EXACT)
 def test_samples_stay_as_they_are(both_ways, name):
     """What is not a number of a usual size is found where the pieces are fed, see `AudioFile`."""
@@ -229,7 +239,7 @@ def test_a_wav_longer_than_32_bits_hold(both_ways, monkeypatch):
 def test_raw(both_ways):
     samples, sound = both_ways(SOUND, raw=8000)
     np.testing.assert_array_equal(samples, whole(WAV)[0])
-    assert (sound.rate, sound.channels) == (8000, 1)
+    assert sound.rate == 8000
     assert len(both_ways(SOUND[:-1], raw=8000)[0]) == len(samples) - 1
     for data in (WAV, FLAC, OGG):
         with pytest.raises(UserError, match="leave --raw out"):
