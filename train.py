@@ -11,6 +11,7 @@ Run again, the same command goes on where it was stopped.
 """
 
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ import recipes
 
 if __name__ == "__main__":
     recipes.end_silently_at_ctrl_c()
+    if "WORLD_SIZE" in os.environ:  # else torch says in 25 lines of C++ that another process has ended
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 import speechbrain as sb
 from speechbrain.utils.distributed import ddp_barrier, if_main_process, run_on_main
