@@ -1,5 +1,7 @@
 """An experiment: its YAML files read as one, the objects that they describe, and what identifies it."""
 
+import hashlib
+import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -49,6 +51,28 @@ def run_name(name: str, scale: str, data: str, seed: object) -> str:
 def identity(config: dict) -> dict:
     """A configuration without its incidental keys: what decides the result, given the data."""
     return {key: value for key, value in config.items() if key not in INCIDENTAL}
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Hash of a configuration: the same for the same values, in whatever order the keys come.
+
+    Arguments
+    ---------
+    config : dict
+        Anything that JSON can hold; other objects raise TypeError, NaN raises ValueError.
+
+    Returns
+    -------
+    str
+        The first 16 hexadecimal digits of the SHA-256 of the canonical JSON.
+
+    Example
+    -------
+    >>> config_hash({"seed": 1, "lookahead": 4}) == config_hash({"lookahead": 4, "seed": 1})
+    True
+    """
+    canonical = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def load(path: str | Path, overrides: str | Mapping[str, Any] = "") -> tuple[dict, dict]:

@@ -18,8 +18,8 @@ from speechbrain.utils.distributed import ddp_broadcast, if_main_process
 from recipes import files
 from recipes.command_line import UserError, mendable
 from recipes.LibriSpeech import yaml_text
-from recipes.LibriSpeech.experiment import INCIDENTAL, identity
-from recipes.LibriSpeech.summary import Summary, config_hash
+from recipes.LibriSpeech.experiment import INCIDENTAL, config_hash, identity
+from recipes.LibriSpeech.summary import Summary
 from recipes.LibriSpeech.training import optimization
 
 CONFIG = "hyperparams.yaml"

@@ -131,7 +131,10 @@ def _verify(checkpoint: Path, names: Iterable[str] = ()) -> None:
     sums, expected = checkpoint / SUMS, None
     if sums.exists():
         try:
-            expected = {name: digest for digest, _, name in (line.partition("  ") for line in sums.read_text().splitlines())}
+            lines = [line.partition("  ") for line in sums.read_text().splitlines()]
+            expected = {name: digest for digest, _, name in lines if name}
+            if len(expected) < len(lines):
+                raise ValueError
         except (ValueError, OSError) as error:
             raise Damaged(f"{sums} is damaged") from error
     for name in names or sorted({METAFNAME, *(path.name for path in _parameters(checkpoint)), *(expected or ())}):

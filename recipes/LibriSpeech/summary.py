@@ -4,7 +4,6 @@ Nobody else knows the keys of the file: train.py calls `build`, all others read 
 """
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,33 +17,12 @@ from recipes import machine
 from recipes.command_line import UserError
 from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.decoding.wer import Utterance
+from recipes.LibriSpeech.experiment import config_hash
 from recipes.LibriSpeech.training.logs import records
 from recipes.LibriSpeech.training.optimization import completed
 
 MANIFEST = "utterances", "hours", "speakers", "sha256", "skipped"
 NO_START = {"name": None, "config_hash": None}
-
-
-def config_hash(config: Mapping[str, Any]) -> str:
-    """Hash of a configuration: the same for the same values, in whatever order the keys come.
-
-    Arguments
-    ---------
-    config : dict
-        Anything that JSON can hold; other objects raise TypeError, NaN raises ValueError.
-
-    Returns
-    -------
-    str
-        The first 16 hexadecimal digits of the SHA-256 of the canonical JSON.
-
-    Example
-    -------
-    >>> config_hash({"seed": 1, "lookahead": 4}) == config_hash({"lookahead": 4, "seed": 1})
-    True
-    """
-    canonical = json.dumps(config, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 class Tested(NamedTuple):

@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from recipes import machine
-from recipes.LibriSpeech import experiment, summary
+from recipes.LibriSpeech import experiment
 from recipes.LibriSpeech.data.prepare import Manifest
 from recipes.LibriSpeech.inference.loading import Trained
 
@@ -18,7 +18,7 @@ def described(found: dict, module: str, options: Namespace, system: Trained, man
     was trained on it; behind it the machine and the command of a module, see `command`."""
     return {
         "experiment": Path(options.experiment).absolute().name,
-        "config_hash": summary.config_hash(experiment.identity(system.config)),
+        "config_hash": experiment.config_hash(experiment.identity(system.config)),
         "split": manifest.split,
         "sha256": manifest.sha256,
         "codec": None if options.data_folder else system.config["codec"],

@@ -64,7 +64,7 @@ from torchaudio.transforms import Spectrogram
 
 from recipes import files, machine
 from recipes.command_line import Parser, UserError, exit_code
-from recipes.LibriSpeech import experiment, summary
+from recipes.LibriSpeech import experiment
 from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.inference import loading
 
@@ -168,7 +168,7 @@ def metadata(system: loading.Trained, start: SpeechState, nodes: Iterable[Any]) 
         "state": state,
         "quantize": {"op_types_to_quantize": ["MatMul"], "nodes_to_exclude": filterbank},
         "experiment": config["name"],
-        "config_hash": summary.config_hash(config),
+        "config_hash": experiment.config_hash(config),
         "source": {name: environment[name] for name in ("git", "versions")},
     }
 
