@@ -45,15 +45,17 @@ _rate = (lambda value: 0 < value <= 100), "above 0, to 100"
 _seconds = (lambda value: 0 < value <= 10**6), f"above 0, to {10**6:,}"
 _part = (lambda value: 0 <= value < 1), "a part of all updates, from 0 to below 1"
 _size, _count = _within(1, 2**16), _within(0, 10**6)
+LIMITS = {"seed": 2**32 - 1, **dict.fromkeys(("attention", "left_context", "lookahead", "lookaheads"), 1000)}
+"""The largest whole number under each key, where it is not a million: of an attention's entries, numbers of frames."""
 RULES = (
     Rule("scale", *_one_of(*SCALES)),
     Rule("stage", *_one_of("all", "pretrain", "finetune", "test", "show")),
-    Rule("seed", *_within(0, 2**32 - 1)),
+    Rule("seed", *_within(0, LIMITS["seed"])),
     Rule("precision", *_one_of("fp32", "fp16", "bf16")),
     Rule("eval_precision", *_one_of("fp32", "fp16", "bf16")),
     *(Rule(key, *_size) for key in ("dim", "ffn_dim", "num_heads", "kernel_size", "num_layers", "eval_batch_size")),
-    Rule("left_context", *_count),
-    Rule("lookahead", *_count),
+    Rule("left_context", *_within(0, LIMITS["left_context"])),
+    Rule("lookahead", *_within(0, LIMITS["lookahead"])),
     Rule("dropout", (lambda value: 0 <= value < 1), "a part of the activations, from 0 to below 1"),
     Rule("max_grad_norm", (lambda value: 0 < value < math.inf), "above 0"),
     Rule("weight_decay", *_within(0, 100)),
@@ -101,7 +103,7 @@ def in_words(error: BaseException) -> str:
 
 
 def check_numbers(node: Any, where: str = "") -> None:
-    """Refuse numbers that are not finite, and whole numbers that torch cannot hold, anywhere in a configuration.
+    """Refuse numbers that are not finite, and whole numbers for which there is no memory, anywhere in a configuration.
 
     Not a number is not equal to itself, so that the guard of a run's folder would refuse the run's own command.
     """
@@ -110,8 +112,10 @@ def check_numbers(node: Any, where: str = "") -> None:
             check_numbers(child, f"{where}.{key}" if where else str(key))
     elif isinstance(node, float) and not math.isfinite(node):
         raise UserError(f"{where}={node} must be a finite number")
-    elif isinstance(node, int) and not -(2**32) < node < 2**32:
-        raise UserError(f"{where}={node} is too large")
+    elif isinstance(node, int):
+        limit = next((limit for key, limit in LIMITS.items() if where.partition(".")[0] == key), 10**6)
+        if abs(node) > limit:
+            raise UserError(f"{where}={node} is too large: at most {limit:,}")
 
 
 def check_values(config: dict) -> None:
@@ -142,6 +146,8 @@ def check_values(config: dict) -> None:
         raise UserError(
             f"output_folder={config['output_folder']}: a folder whose name ends in -debug is one of --debug: give another"
         )
+    if config["ckpt_interval_minutes"] and config["ckpt_interval_steps"]:
+        raise UserError("ckpt_interval_minutes and ckpt_interval_steps are both above 0: set one of them to 0")
     if config["pretrained"] and config["weights"]:
         raise UserError("both pretrained and weights are given: start from one of them")
     if config["weights"] is None and not config["finetune"]["epochs"]:

@@ -144,6 +144,7 @@ def resolve(path: str | Path, overrides: str | Mapping[str, Any] = "") -> str:
         resolved = yaml_text.parse(resolve_references(yaml_text.dump(merged)).getvalue())
     except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         raise UserError(f"{path}: {in_words(error)}") from error
+    check_entries(resolved)  # what was a reference has its value now
     comments = comments_of(shared, own, *[key for key, value in last.items() if tag_of(value)])
     return yaml_text.annotate(yaml_text.dump(resolved), comments, yaml_text.sections(shared))
 

@@ -3,10 +3,12 @@
 import io
 
 import pytest
+import speechbrain as sb
 from hyperpyyaml import load_hyperpyyaml
 from tiny import ROOT
 
 import train
+from recipes.command_line import UserError
 from recipes.LibriSpeech import experiment, options, yaml_text
 from recipes.LibriSpeech.checks import HPARAMS, SCALES
 
@@ -78,3 +80,30 @@ def test_a_wrong_call_ends_in_one_line(capsys, words, message):
     assert train.main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and message in line
+
+
+def test_every_option_of_speechbrain_is_supported_or_refused():
+    """A new release may bring more: each has to be decided on."""
+    known = {action.dest for action in sb.RunOptions._create_parser()._actions} - {"help", "param_file"}
+    keys = yaml_text.parse((HPARAMS / "experiment.yaml").read_text()).keys()
+    supported = {*options.RUN_OPTIONS, *keys}
+    assert known - supported == options.REFUSED.keys()
+    for name in options.REFUSED:
+        for word in ([], ["1"]):
+            with pytest.raises(UserError, match=f"--{name}, an option of SpeechBrain, is not supported here: "):
+                options.parse(["hparams/llsa.yaml", f"--{name}", *word])
+
+
+def test_supported_options_reach_speechbrain(tmp_path):
+    """Those of the command line as such, those of the YAML as its values; each is what the Brain then has."""
+    given = {"device": "cpu", "distributed_backend": "gloo", "debug_batches": "3", "debug_epochs": "4"}
+    keys = {"precision": "bf16", "eval_precision": "bf16", "max_grad_norm": "2.5", "grad_accumulation_factor": "3"}
+    keys |= {"ckpt_interval_minutes": "0", "ckpt_interval_steps": "9"}
+    words = [word for name, value in {**given, **keys}.items() for word in (f"--{name}", value)]
+    path, run_options, overrides = options.parse(["hparams/llsa.yaml", "--debug", "--noprogressbar", *words, "--compile"])
+    hparams, _ = experiment.load(ROOT / path, overrides)
+    brain = sb.Brain({"model": hparams["model"]}, hparams=hparams, run_opts=run_options)
+    expected = {name: yaml_text.parse(value) for name, value in {**given, **keys}.items()}
+    expected |= dict.fromkeys(options.FLAGS, True)
+    assert {name: getattr(brain, name) for name in expected} == expected
+    assert not any(getattr(brain, name) for name in ("jit", "test_only", "optimizer_step_limit", "auto_mix_prec"))
