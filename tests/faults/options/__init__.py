@@ -1,0 +1,1 @@
+"""The command line of train.py and the values of an experiment."""
