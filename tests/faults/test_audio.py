@@ -4,12 +4,14 @@ import gzip
 import os
 import shlex
 import socket
+import threading
 
 import numpy as np
 import pytest
 import soundfile
 
 from tests.faults.case import Case, check
+from tests.faults.process import run
 
 NOISE = np.random.default_rng(0).uniform(-0.3, 0.3, 16000)
 ZEROS = bytes(600)
@@ -83,6 +85,13 @@ def pipe_with_sound(place):
     soundfile.write(place.here / "in.wav", NOISE, 16000)
 
 
+def pipe_with_mp3(place):
+    """An MP3 on standard input, through a pipe."""
+    soundfile.write(place.here / "a.mp3", NOISE, 16000)
+    os.mkfifo(place.here / "pipe")
+    threading.Thread(target=lambda: (place.here / "pipe").write_bytes((place.here / "a.mp3").read_bytes()), daemon=True).start()
+
+
 def make_socket(place):
     with socket.socket(socket.AF_UNIX) as made:
         made.bind(os.path.relpath(place.here / "socket"))
@@ -104,13 +113,21 @@ ODD_NAMES = (
     b"$HOME.wav",
     b"%s.wav",
 )
-STDIN = {"stdin": "in.wav"}
+STDIN, PIPE = {"stdin": "in.wav"}, {"stdin": "pipe"}
+FULL = {**PIPE, "limits": {"RLIMIT_FSIZE": 1000}}
 OTHERS = (
     Case("transcribe $run -", ("standard input", "it is empty")),
     Case("transcribe $run - --json", ('"file": "-"', '"seconds": 1.0'), 0, before=pipe_with_sound, process=STDIN),
     Case("transcribe $run - in.wav", ("-\t", "in.wav\t"), 0, before=pipe_with_sound, process=STDIN),
     Case("transcribe $run in.wav - --batch 2", ("-\t", "in.wav\t"), 0, before=pipe_with_sound, process=STDIN),
     Case("transcribe $run /dev/stdin", (), 0, before=pipe_with_sound, process=STDIN),
+    Case("transcribe $run - --json", ('"seconds": 1.0',), 0, before=pipe_with_mp3, process=PIPE),
+    Case(
+        "transcribe $run -",
+        ("cannot copy standard input to", "File too large", "TMPDIR"),
+        before=pipe_with_mp3,
+        process=FULL,
+    ),
     Case("transcribe $run - -", ("- can be read once",), before=pipe_with_sound, process=STDIN),
     Case("transcribe $run /dev/null /dev/null", ("/dev/null can be read once",)),
     Case("transcribe $run - --microphone", ("one of them",)),
@@ -151,3 +168,14 @@ OTHERS = (
 @pytest.mark.parametrize("case", SIGNATURES + OTHERS, ids=str)
 def test_audio(case, place):
     check(case, place)
+
+
+def test_odd_names(place):
+    """Each has its text on a line of its own, and a tab before it."""
+    odd_names(place)
+    names = [os.fsdecode(name) for name in ODD_NAMES]
+    ended = run("transcribe", [place.run, "--", *names], place.here)
+    lines = ended.out.splitlines()
+    assert ended.code == 0 and [line.count("\t") for line in lines] == [1] * len(names)
+    assert lines[2].startswith("a\\nb.wav\t") and lines[4].startswith("\\udcff\\udcfe.wav\t")
+    assert len({line.split("\t")[1] for line in lines}) == 1

@@ -46,9 +46,14 @@ ENOUGH = 512
 """First bytes of a file that tell."""
 
 
+def is_mp3(head: bytes) -> bool:
+    """Whether a file that begins like this may be an MP3: a frame of it, or a tag."""
+    return head[:3] == b"ID3" or head[:1] == b"\xff" and head[1:2] >= b"\xe0"
+
+
 def may_be_read(head: bytes) -> bool:
-    """Whether a file that begins like this is worth copying for libsndfile: its format is usual, or MP3, frame by frame."""
-    return head.startswith(READ) or head[:1] == b"\xff" and head[1:2] >= b"\xe0"
+    """Whether a file that begins like this is worth copying for libsndfile: its format is usual."""
+    return head.startswith(READ) or is_mp3(head)
 
 
 def what_to_do(name: str, head: bytes) -> str:
@@ -90,7 +95,7 @@ def what_to_do(name: str, head: bytes) -> str:
 
 def ffmpeg(name: str) -> str:
     """The command that converts a file."""
-    if name == "-":
+    if name == "-" or name.startswith(("/dev/", "/proc/")):
         return "ffmpeg -i - -ac 1 -ar 16000 -f wav - in the pipe before this command"
     path = PurePath(name)
     target = path.with_name(f"{path.stem}-converted.wav" if path.suffix == ".wav" else f"{path.stem}.wav")

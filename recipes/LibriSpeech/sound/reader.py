@@ -185,20 +185,35 @@ class Sound:
         self.damaged |= marks == OGG and not tape.peek(1) and _page_is_cut(stretch.window)
 
     def _seekable(self, tape: Tape) -> Iterator[Decoder]:
-        """The decoder of a whole file, or of the copy of a pipe."""
+        """The decoder of a whole file, or of the copy of a pipe; of several MP3 in a row one after the other."""
         head = tape.peek(formats.ENOUGH)
-        with tempfile.TemporaryFile() as copy:
-            if tape.left is None:
-                if not formats.may_be_read(head):  # it may never end
-                    raise self._no_sound(head)
-                while data := tape.some(WINDOW):
-                    copy.write(data)
-                copy.seek(0)
-            else:
-                self.file.seek(-len(tape.ahead), os.SEEK_CUR)
-            decoder = self._open((copy if tape.left is None else self.file).fileno(), head)
-            yield decoder
-            self.damaged |= self.decoded < decoder.frames < UNKNOWN
+        with tempfile.TemporaryFile(buffering=0) as copy:
+            file = self.file if tape.left is not None else copy
+            if tape.left is not None:
+                file.seek(-len(tape.ahead), os.SEEK_CUR)
+            elif formats.may_be_read(head):
+                self._copy(tape, copy)
+            else:  # it may never end
+                raise self._no_sound(head)
+            more = True
+            while more and not self.damaged:
+                decoder = self._open(file.fileno(), head)
+                yield decoder
+                self.damaged |= self.decoded < decoder.frames < UNKNOWN
+                place = file.tell()  # behind the last frame, if it is an MP3
+                place += 128 * (os.pread(file.fileno(), 3, place) == b"TAG")
+                head = os.pread(file.fileno(), formats.ENOUGH, file.seek(place))
+                more = decoder.format == "MP3" and formats.is_mp3(head)
+
+    def _copy(self, tape: Tape, copy: io.FileIO) -> None:
+        try:
+            while data := tape.some(WINDOW):
+                while data := data[copy.write(data) :]:  # a disk that fills up takes a part first
+                    pass
+        except OSError as error:
+            where = f"cannot copy {self.name} to {tempfile.gettempdir()}: {error.strerror}"
+            raise UserError(f"{where}: make room there, or set TMPDIR") from error
+        copy.seek(0)
 
     def _open(self, source: Stretch | int, head: bytes) -> Decoder:
         try:

@@ -57,6 +57,7 @@ def rf64(length, sound):
 
 
 WAV, FLAC, OGG, OPUS = encoded(), encoded("FLAC"), encoded("OGG", "VORBIS"), encoded("OGG", "OPUS")
+MP3 = encoded("MP3", "MPEG_LAYER_III")
 SOUND = WAV[44:]
 N = len(SOUND)
 SIMPLE = {
@@ -87,6 +88,7 @@ HEADERS = {  # a file, and a sound one that holds the same samples
     "by libsndfile": (sized(8, 0), WAV),
     "a WAV from ffmpeg through a pipe": (sized(0xFFFFFFFF, 0xFFFFFFFF), WAV),
     "from sox": (sized(0x7FFFF024, 0x7FFFF000), WAV),
+    "an AU of unknown length": (encoded("AU")[:8] + b"\xff" * 4 + encoded("AU")[12:], WAV),
     "from arecord": (sized(0x80000024, 0x80000000), WAV),
     "a wrong RIFF length": (sized(100, N), WAV),
     "LIST behind the sound": (sized(36 + N + len(LIST), N, after=LIST), WAV),
@@ -104,7 +106,7 @@ HEADERS = {  # a file, and a sound one that holds the same samples
     "two ID3 tags, and unknown length": (TAG + TAG + unknown_length(FLAC), FLAC),
     "an ID3 tag behind a FLAC": (FLAC + b"TAG" + bytes(125), FLAC),
     "a FLAC with more than its header says": (FLAC[:21] + bytes([FLAC[21] & 0xF0, 0, 0, 1, 0]) + FLAC[26:], FLAC),
-    "an ID3 tag before an MP3": (TAG + encoded("MP3", "MPEG_LAYER_III"), encoded("MP3", "MPEG_LAYER_III")),
+    "an ID3 tag before an MP3": (TAG + MP3, MP3),
 }
 SHORT = {form: encoded(form, samples=NOISE[:7000]) for form in ("WAV", "FLAC")}
 CHAINS = {  # files in a row, and for each one that holds the same samples
@@ -112,6 +114,7 @@ CHAINS = {  # files in a row, and for each one that holds the same samples
     "Vorbis and Opus": [(OGG, OGG), (OPUS, OPUS), (OGG, OGG)],
     "two FLAC": [(FLAC, FLAC), (SHORT["FLAC"], SHORT["FLAC"])],
     "two FLAC of unknown length": [(unknown_length(FLAC), FLAC), (unknown_length(SHORT["FLAC"]), SHORT["FLAC"])],
+    "three MP3 with tags": [(TAG + MP3 + b"TAG" + bytes(125), MP3), (MP3, MP3), (TAG + MP3, MP3)],
     "two WAV": [(WAV + LIST, WAV), (SIMPLE["WAVEX PCM_24 16000 Hz x 8"],) * 2],
 }
 LONG = {form: encoded(form, subtype, samples=np.tile(NOISE, 12)) for form, subtype in (("FLAC", "PCM_16"), ("OGG", "OPUS"))}
