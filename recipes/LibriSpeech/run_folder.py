@@ -1,22 +1,17 @@
 """The folder of a run: the YAML that it belongs to, and the guard against mixing two experiments in one folder."""
 
-import contextlib
-import fcntl
 import json
 import os
 import shlex
 import shutil
-import socket
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
 
 import ruamel.yaml
-from speechbrain.utils.distributed import ddp_broadcast, if_main_process
+from speechbrain.utils.distributed import if_main_process
 
 from recipes import files
-from recipes.command_line import UserError, mendable
+from recipes.command_line import UserError
 from recipes.LibriSpeech import yaml_text
 from recipes.LibriSpeech.experiment import INCIDENTAL, config_hash, identity
 from recipes.LibriSpeech.summary import Summary
@@ -29,14 +24,13 @@ OLD_CONFIG = "config.json"
 FOLDERS = "pretrain", "finetune", "manifests", "tensorboard"
 FILES = "env.log", "train_log.txt", "summary.json", "utterances-*.tsv", "manifests/*.*", "*/log.jsonl", "*/encoder.ckpt"
 """What else a run leaves in its folder."""
-LOCK = "train.lock"
-"""The file that a training holds while it works in the folder."""
 HEADER = """\
 # All values of one experiment. load_hyperpyyaml(open("hyperparams.yaml")) makes its model, `model`; the weights are in
 # finetune/checkpoints. The command:
 #     {command}
 
 """
+DEBUG = "\n# Its stages are cut short\ndebug: true\n"
 DATA = "\n# SHA-256 of the manifest of each split\n"
 
 
@@ -63,7 +57,8 @@ def read_config(folder: str | Path) -> dict | None:
         if path.exists() or path.is_symlink():
             try:
                 config = yaml_text.plain(parse(path.read_text()))
-                if isinstance(config, dict) and (name == OLD_CONFIG or "data" in config):  # which is its end
+                whole = isinstance(config, dict) and ("data" if name == CONFIG else "model") in config  # "data" is the end
+                if whole and isinstance(config.get("data") or {}, dict):
                     return config
             except (ValueError, RecursionError, IsADirectoryError, ruamel.yaml.error.YAMLError):
                 pass
@@ -79,7 +74,7 @@ def damaged(path: Path) -> UserError:
     )
 
 
-def check(folder: str | Path, config: dict) -> None:
+def check(folder: str | Path, config: dict, debug: bool = False) -> None:
     """Refuse a folder in which an experiment with another configuration, or on other data, has begun.
 
     Arguments
@@ -87,10 +82,14 @@ def check(folder: str | Path, config: dict) -> None:
     folder : str or Path
     config : dict
         As `experiment.build` returns it; may have `data`, the checksum of each split.
+    debug : bool
+        Whether it may be one whose stages were cut short, by --debug.
     """
     before = read_config(folder)
     if before is None:
         return
+    if before.get("debug") and not debug:
+        raise UserError(f"{folder} holds what --debug has left: delete it, or give another --output_folder")
     if "model" not in before:
         raise damaged(Path(folder) / CONFIG)
     before = optimization.completed(before)
@@ -117,71 +116,7 @@ def _same(one: object, other: object) -> bool:
     return one == other or json.dumps(one) == json.dumps(other)
 
 
-@contextlib.contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Keep a folder for this start of train.py alone; the main process of several does it for all.
-
-    A lock ends with its process, however that ends. It holds between machines where their file system has the locks of
-    POSIX, as NFS has; where it has none, nothing is locked.
-
-    Arguments
-    ---------
-    folder : Path
-        Made if it is not there; removed at the end if it is empty then.
-
-    Raises
-    ------
-    UserError
-        If another process has the folder.
-    """
-    path, made = folder / LOCK, [each for each in (folder, *folder.parents) if not each.exists()]
-    file, problem = None, None
-    if if_main_process():
-        try:
-            file = _locked(path)
-            for leftover in folder.rglob(".*.tmp"):  # of a start that was killed, see `files.write_bytes`
-                leftover.unlink(missing_ok=True)
-        except (UserError, OSError) as error:
-            problem = mendable(error)
-    problem = ddp_broadcast(problem)
-    if problem:
-        raise UserError(problem)
-    try:
-        yield
-    finally:
-        if file:
-            with contextlib.suppress(OSError):
-                path.unlink()
-                for each in made:
-                    each.rmdir()
-            file.close()
-
-
-def _locked(path: Path) -> TextIO:
-    """A file that this process has locked, with its number, machine and time in it."""
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+")
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            file.seek(0)
-            owner = file.read() or "another process"
-            file.close()
-            raise UserError(f"{path.parent} is in use by {owner}: wait for its end, or give another --output_folder") from error
-        except OSError:  # a file system without locks
-            pass
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                break
-        file.close()  # its owner has ended, and removed it, since it was opened
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-    file.flush()
-    return file
-
-
-def save(folder: Path, text: str, data: dict[str, str], command: str) -> None:
+def save(folder: Path, text: str, data: dict[str, str], command: str, debug: bool = False) -> None:
     """Write `hyperparams.yaml`: from here on the folder belongs to this experiment.
 
     Arguments
@@ -193,6 +128,8 @@ def save(folder: Path, text: str, data: dict[str, str], command: str) -> None:
         From each split to the checksum of its manifest.
     command : str
         The one that does the experiment again, see `command`.
+    debug : bool
+        Whether its stages are cut short.
     """
     if if_main_process():
         files.write_text(folder / CONFIG, HEADER.format(command=command) + text + DATA + yaml_text.dump({"data": dict(data)}))
@@ -223,7 +160,7 @@ def check_start(start: str | None, checksums: Mapping[str, str]) -> None:
     before = (
         read_config(folder.parents[1] if folder.name == "encoder.ckpt" and len(folder.parts) > 2 else folder) if start else None
     )
-    data = (before or {}).get("data", {})
+    data = (before or {}).get("data") or {}
     heard = {data.get(split) for split in (before or {}).get("train_splits", [])} - {None}
     if both := sorted(split for split, checksum in checksums.items() if checksum in heard):
         raise UserError(f"{', '.join(both)} would be evaluated on, and {start} was trained on it: give other dev or test splits")

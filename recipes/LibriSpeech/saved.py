@@ -53,9 +53,9 @@ def latest(folder: Path) -> Checkpoint | None:
 
 
 def best(folder: Path) -> Checkpoint | None:
-    """The checkpoint with the lowest word error rate on the dev set, of several the last one."""
+    """The checkpoint with the lowest word error rate on the dev set, of several the first one, as SpeechBrain chooses it."""
     ended = [checkpoint for checkpoint in checkpoints(folder) if "WER" in checkpoint.meta]
-    return min(ended, key=lambda checkpoint: (checkpoint.meta["WER"], -ckpt_recency(checkpoint)), default=None)
+    return min(ended, key=lambda checkpoint: checkpoint.meta["WER"], default=None)
 
 
 def verify(checkpoint: Path, *names: str) -> None:

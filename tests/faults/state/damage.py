@@ -124,6 +124,5 @@ def copy_with_an_earlier_checkpoint(place):
     earlier.mkdir()
     for path in last.iterdir():
         (earlier / path.name).write_bytes(path.read_bytes())
-    meta = (earlier / "CKPT.yaml").read_text().splitlines()
-    (earlier / "CKPT.yaml").write_text("\n".join("unixtime: 1.0" if "unixtime" in line else line for line in meta) + "\n")
+    (earlier / "CKPT.yaml").write_text("WER: 300.0\nend-of-epoch: true\nunixtime: 1.0\n")
     write_sums(earlier)

@@ -48,6 +48,24 @@ def file_for_folder(place):
     (place.here / "run" / "pretrain").touch()
 
 
+def left_by_debug(place):
+    """It is that of a run whose stages were cut short."""
+    copy_run(place)
+    path = place.here / "run" / "hyperparams.yaml"
+    path.write_text(path.read_text().replace("\ndata:", "\ndebug: true\ndata:"))
+
+
+def old_config(text):
+    """The run is of an older version, whose configuration was JSON."""
+
+    def spoil(place):
+        copy_run(place)
+        (place.here / "run" / "hyperparams.yaml").unlink()
+        (place.here / "run" / "config.json").write_text(text)
+
+    return spoil
+
+
 def without(*patterns):
     """Files and folders of the run are deleted."""
 
@@ -90,6 +108,9 @@ CASES = (
     Case("TRAIN --weights $here/nowhere", ("$here/nowhere is not the folder of an experiment",)),
     Case("TRAIN --pretrain '{epochs: 3}'", ("another pretrain",), before=copy_run),
     Case("TRAIN --finetune '{epochs: 3}'", ("another finetune",), before=copy_run),
+    Case("TRAIN", ("$here/run holds what --debug has left",), before=left_by_debug),
+    *(Case("TRAIN", ("config.json is damaged",), before=old_config(text)) for text in ("null", "3", "[]", '{"a": 1', "{}")),
+    *(Case(f"transcribe run {WAV}", ("config.json is damaged",), before=old_config(text)) for text in ("null", "[]", "\0", "{}")),
     Case("TRAIN --seed 2", ("another seed",), before=copy_run),
     Case("TRAIN", code=0, leaves=("run/*",), before=copy_run),
     Case("TRAIN", code=0, leaves=("run/*",), before=without("hyperparams.yaml", "manifests", "pretrain/encoder.ckpt", "*.log")),
