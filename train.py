@@ -31,7 +31,7 @@ from recipes.command_line import exit_code
 from recipes.LibriSpeech import experiment, options, processes, run_folder, saved, summary, trial
 from recipes.LibriSpeech.checks import check_device
 from recipes.LibriSpeech.data.dataset import load_sets
-from recipes.LibriSpeech.decoding import beam_search
+from recipes.LibriSpeech.decoding import arpa, beam_search
 from recipes.LibriSpeech.decoding.wer import write_utterances
 from recipes.LibriSpeech.training import checkpoint, logs
 from recipes.LibriSpeech.training.finetune import FinetuneBrain
@@ -85,7 +85,7 @@ def prepare(hparams: dict, config: dict, text: str, run_opts: sb.RunOptions) -> 
     evaluated = {split: config["data"][split] for split in (*hparams["dev_splits"], *hparams["test_splits"])}
     run_folder.check_start(hparams["weights"] or hparams["pretrained"], evaluated)
     if hparams["lm"] is not None and hparams["stage"] in ("all", "test") and if_main_process():
-        beam_search.find_arpa(hparams["lm"], hparams["lm_folder"], beam_search.evaluated(sets))  # kept until the test
+        arpa.find_arpa(hparams["lm"], hparams["lm_folder"], arpa.evaluated(sets))  # kept until the test
     run_folder.save(hparams["output_folder"], text, config["data"], hparams["command"], run_opts.debug)
     logs.write_environment(hparams["output_folder"])
     return sets, manifests

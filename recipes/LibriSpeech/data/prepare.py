@@ -43,7 +43,7 @@ class Manifest:
     skipped : list
         The bad audio files that were left out, relative to the root of the tree.
     audio : dict
-        From a digest of its samples to each utterance.
+        From each utterance to a digest of its samples.
     """
 
     split: str
@@ -159,11 +159,12 @@ def check_apart(manifests: Mapping[str, Manifest], train: Iterable[str], evaluat
     """
     for split, other in itertools.product(train, evaluated):
         here, there = manifests[split].audio, manifests[other].audio
-        pairs = [(here[digest], there[digest]) for digest in here.keys() & there.keys()]
-        pairs += [(name, name) for name in {*here.values()} & {*there.values()}]
+        heard = {digest: name for name, digest in here.items()}
+        pairs = [(heard[digest], name) for name, digest in there.items() if digest in heard]
+        pairs += [(name, name) for name in here.keys() & there.keys()]
         if pairs:
             first, second = min(pairs)
-            count = len({name for name, _ in pairs})
+            count = len({name for _, name in pairs})
             raise UserError(
                 f"{split} and {other} share {count} of their utterances ({first} is {second}): what is evaluated on may not be "
                 "trained on; remove them from one of the two, or give other train, dev or test splits"
@@ -213,7 +214,7 @@ def _prepare_split(root: Path, save_folder: Path, split: str, found: tree.Found,
         speakers=len(set(speakers.values())),
         sha256=digest.hexdigest(),
         skipped=[path for path, _ in bad],
-        audio={checks[key].digest: key for key in samples},
+        audio={key: checks[key].digest for key in samples},
     )
     save_folder.mkdir(parents=True, exist_ok=True)
     write_text(csv_path, table.getvalue())

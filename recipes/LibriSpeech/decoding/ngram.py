@@ -15,7 +15,6 @@ import contextlib
 import gzip
 import hashlib
 import re
-import sys
 import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -135,19 +134,20 @@ def read_text(path: str | Path, leave_out: Collection[str] = frozenset()) -> tup
     if not stream:
         raise UserError(f"{path} has no words to estimate an n-gram from: one sentence a line")
     words, numbered = list(numbers), np.array(stream, dtype=np.int64)
-    check_words(path, words, np.bincount(numbered)[len(MARKS) :])
+    said = odd_words(words, numbered)
+    if said and said[0] > MOST_ODD:
+        raise UserError(f"{path}: {said[1]}: give a text with one sentence a line, numbers in words, without punctuation")
     return words, numbered, left_out
 
 
-def check_words(path: str | Path, words: Sequence[str], counts: np.ndarray) -> None:
-    """Refuse what is no text of sentences, by how often each word after the marks occurs; say so if the search will lack many."""
-    odd = np.array([NOT_ALLOWED.search(word) is not None for word in words[len(MARKS) :]])
-    part, most = counts[odd].sum() / counts.sum(), words[len(MARKS) + int(np.argmax(counts * odd))]
-    said = f"{path}: {100 * part:.0f} % of its words, such as {most[:40]!r}, are not all letters A to Z and apostrophes"
-    if part > MOST_ODD:
-        raise UserError(f"{said}: give a text with one sentence a line, numbers in words, without punctuation")
-    if part > 0.01:
-        print(f"WARNING: {said}; the search never writes them", file=sys.stderr)
+def odd_words(words: Sequence[str], stream: np.ndarray) -> tuple[float, str] | None:
+    """The part of a text, see `read_text`, that our letters cannot write, and that in words; None if they can write all."""
+    counts = np.bincount(stream) * [NOT_ALLOWED.search(word) is not None for word in words]
+    counts[: len(MARKS)] = 0
+    if not counts.any():
+        return None
+    part, most = counts.sum() / (stream >= len(MARKS)).sum(), words[int(counts.argmax())]
+    return part, f"{100 * part:.2g} % of its words, such as {most[:40]!r}, are not all letters A to Z and apostrophes"
 
 
 def fingerprint(words: Sequence[str], stream: np.ndarray, order: int) -> str:

@@ -15,7 +15,7 @@ from tiny import arguments, fails
 import train
 from recipes.command_line import UserError
 from recipes.LibriSpeech.data.dataset import TOKENS, encode
-from recipes.LibriSpeech.decoding import beam_search, ngram
+from recipes.LibriSpeech.decoding import arpa, beam_search, ngram
 
 CORPUS = "THE CAT SAT\nTHE CAT RAN\nA DOG SAT\nTHE DOG\nCAT AND DOG AND CAT\nA CAT RAN\n\nAND\nTHE CAT SAT\n"
 
@@ -92,10 +92,10 @@ def test_discounts_are_those_of_the_paper():
     assert tuple(ngram.discounts(np.repeat([1, 2, 3, 4], [1, 1, 90, 1]))) == ngram.FALLBACK  # they would be negative
 
 
-def kenlm(arpa):
+def kenlm(file):
     """A function (history, word) -> p as KenLM reads it from the file, and the vocabulary with its marks."""
     pytest.importorskip("flashlight.lib.text.decoder.kenlm")
-    search = beam_search.BeamSearch(arpa)
+    search = beam_search.BeamSearch(file)
 
     def probability(history, word):
         state = search.lm.start(False)
@@ -109,9 +109,9 @@ def kenlm(arpa):
 
 def test_kenlm_reads_what_was_estimated(corpus, tmp_path):
     """Scores in context after <s>, for histories that were seen and that were not; each sums to one."""
-    arpa, _ = beam_search.find_arpa(corpus, tmp_path / "lm")
-    read, _ = kenlm(arpa)
-    words, orders = estimated(corpus, beam_search.ORDER)
+    file, _ = arpa.find_arpa(corpus, tmp_path / "lm")
+    read, _ = kenlm(file)
+    words, orders = estimated(corpus, arpa.ORDER)
     probability, vocabulary = naive(filter(None, CORPUS.split("\n")), len(orders), [ngram.FALLBACK] * len(orders))
     histories = [(), ("THE",), ("THE", "CAT"), ("THE", "CAT", "SAT"), ("SAT", "SAT", "A"), ("<unk>",), ("DOG", "<unk>", "AND")]
     for history in histories:
@@ -127,24 +127,24 @@ def test_sentences_that_are_tested_on_are_left_out(tmp_path):
     words, stream, left_out = ngram.read_text(path, {"THREE"})
     assert words == ["<unk>", "<s>", "</s>", "ONE", "TWO", "FOUR", "THREE"] and left_out == 3
     assert [words[n] for n in stream] == "<s> ONE TWO </s> <s> FOUR </s> <s> THREE FOUR </s>".split()
-    first, described = beam_search.find_arpa(path, tmp_path / "lm", {"THREE"})
+    first, described = arpa.find_arpa(path, tmp_path / "lm", {"THREE"})
     assert described["words"] == 5 and described["sentences_left_out"] == 3 and described["ngrams"][0] == 7
     written = first.stat().st_mtime_ns
-    assert beam_search.find_arpa(path, tmp_path / "lm", {"THREE"})[0] == first and first.stat().st_mtime_ns == written
-    assert beam_search.find_arpa(path, tmp_path / "lm")[0] != first  # another text
+    assert arpa.find_arpa(path, tmp_path / "lm", {"THREE"})[0] == first and first.stat().st_mtime_ns == written
+    assert arpa.find_arpa(path, tmp_path / "lm")[0] != first  # another text
     whole = gzip.decompress(first.read_bytes())
     for damaged in (b"", b"text", first.read_bytes()[:-20], gzip.compress(whole[:-6]), first.read_bytes()[:60] + bytes(9)):
         first.write_bytes(damaged)  # an n-gram that was kept is made again
-        assert beam_search.find_arpa(path, tmp_path / "lm", {"THREE"})[0] == first
+        assert arpa.find_arpa(path, tmp_path / "lm", {"THREE"})[0] == first
         assert gzip.decompress(first.read_bytes()) == whole
 
 
 def test_an_arpa_is_taken_as_it_is(corpus, tmp_path):
-    first, described = beam_search.find_arpa(corpus, tmp_path / "lm", order=3)
+    first, described = arpa.find_arpa(corpus, tmp_path / "lm", order=3)
     plain = tmp_path / "some.arpa"
     plain.write_bytes(gzip.decompress(first.read_bytes()))
     for path in (first, plain):
-        found, again = beam_search.find_arpa(path, tmp_path / "none", {"THE DOG"})
+        found, again = arpa.find_arpa(path, tmp_path / "none", {"THE DOG"})
         assert found == path and again["order"] == 3 and again["ngrams"] == described["ngrams"] and "words" not in again
     assert not (tmp_path / "none").exists()
 
@@ -168,8 +168,8 @@ def test_the_best_sentence_is_found(tmp_path, monkeypatch):
     """Against all sentences of up to three words, each scored with torch's CTC (spaces around it are free) and with KenLM."""
     monkeypatch.setattr(beam_search, "BEAM_TOKENS", len(TOKENS))
     (tmp_path / "text").write_text("A BE\nA BEE SEE\nSEE A BE\nBE\nBEE\n")
-    arpa, _ = beam_search.find_arpa(tmp_path / "text", tmp_path / "lm")
-    read, search = kenlm(arpa)
+    file, _ = arpa.find_arpa(tmp_path / "text", tmp_path / "lm")
+    read, search = kenlm(file)
     sentences = [words for n in range(4) for words in itertools.product(("A", "BE", "BEE", "SEE"), repeat=n)]
     languages = {}
     for words in sentences:
@@ -246,7 +246,7 @@ def test_a_file_that_is_no_language_model(tmp_path, content, words):
     pytest.importorskip("flashlight.lib.text.decoder.kenlm")
     (tmp_path / "lm").write_bytes(content)
     with pytest.raises(UserError, match=words) as caught:
-        beam_search.BeamSearch(beam_search.find_arpa(tmp_path / "lm", tmp_path / "cache")[0])
+        beam_search.BeamSearch(arpa.find_arpa(tmp_path / "lm", tmp_path / "cache")[0])
     assert "\n" not in str(caught.value)
 
 
