@@ -147,7 +147,7 @@ def odd_words(words: Sequence[str], stream: np.ndarray) -> tuple[float, str] | N
     if not counts.any():
         return None
     part, most = counts.sum() / (stream >= len(MARKS)).sum(), words[int(counts.argmax())]
-    return part, f"{100 * part:.2g} % of its words, such as {most[:40]!r}, are not all letters A to Z and apostrophes"
+    return part, f"{100 * part:.3g} % of its words, such as {most[:40]!r}, are not all letters A to Z and apostrophes"
 
 
 def fingerprint(words: Sequence[str], stream: np.ndarray, order: int) -> str:
