@@ -99,8 +99,6 @@ def pretrain(hparams: dict, config: dict, run_opts: sb.RunOptions, sets: dict) -
             checkpoint.load_encoder(done, model, checkpoint.architecture(config))
             return print(f"pre-training is done: {done}")
         except saved.Damaged:
-            if not saved.latest(done.parent / "checkpoints"):
-                raise
             print(f"{done} is damaged: it is written anew from the last checkpoint")
     checkpoint.fit_front_end(model.front_end, sets["train"])
     objective = hparams["objective"](front_end=model.front_end, dim=hparams["dim"])

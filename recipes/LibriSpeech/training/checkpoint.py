@@ -124,8 +124,12 @@ def check(hparams: Mapping[str, Any], config: Mapping[str, Any], debug: bool) ->
     run_folder.check_kinds(folder)
     for name in STAGES:
         logs.records(folder / name)
-    if stage in ("all", "pretrain") and hparams["pretrain"]["epochs"] and not start and not own.exists():
-        _verify(folder / "pretrain" / "checkpoints")
+    if stage in ("all", "pretrain") and hparams["pretrain"]["epochs"] and not start:
+        try:
+            saved.tensors(own)
+        except saved.Damaged:
+            if _verify(folder / "pretrain" / "checkpoints") is None and own.exists():
+                load_encoder(own, hparams["model"], architecture(config))  # says what to do
     tuned = _verify(folder / "finetune" / "checkpoints")
     if stage == "test":
         if tuned is None or saved.best(folder / "finetune" / "checkpoints") is None:  # of the end of an epoch

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.case import check
+from tests.faults.case import check, copy_run
 from tests.faults.state.damage import (
     COMMANDS,
     CONFIG,
@@ -17,6 +17,7 @@ from tests.faults.state.damage import (
     case,
     copy_old_run,
     copy_with_an_earlier_checkpoint,
+    damage,
 )
 
 AMBIGUOUS = {(file, "flipped") for file in (CONFIG, "summary.json", MODEL[1])}  # the bit may be in a comment, or a number
@@ -59,6 +60,33 @@ def test_damage(one, place):
 @pytest.mark.parametrize("one", [one for one in EVERY if one not in ONE_EACH], ids=lambda one: named(*one))
 def test_every_damage(one, place):
     check(case(*one), place)
+
+
+def copy_with_half_an_encoder(place):
+    copy_run(place)
+    damage(place.here / "run" / "pretrain" / "encoder.ckpt", "half")
+
+
+def copy_without_an_encoder(place):
+    copy_run(place)
+    (place.here / "run" / "pretrain" / "encoder.ckpt").unlink()
+
+
+@pytest.mark.parametrize("prepare", [copy_with_half_an_encoder, copy_without_an_encoder])
+@pytest.mark.parametrize("file, kind", [("pretraining.ckpt", "flipped"), ("epochs.ckpt", "number"), ("CKPT.yaml", "missing")])
+def test_the_last_checkpoint_of_pretraining_where_it_is_needed(prepare, file, kind, place):
+    words = "pretrain/checkpoints/CKPT+", file, "delete the folder", "its stage then begins again"
+    one = case("train", f"pretrain/checkpoints/CKPT*/{file}", kind, prepare)
+    check(replace(one, words=words, code=2, leaves=()), place)
+
+
+def test_half_an_encoder_without_checkpoints(place):
+    def prepare(place):
+        copy_run(place)
+        shutil.rmtree(place.here / "run" / "pretrain" / "checkpoints")
+
+    one = case("train", "pretrain/encoder.ckpt", "half", prepare)
+    check(replace(one, words=("encoder.ckpt is damaged", "put a sound copy there, or delete it"), code=2, leaves=()), place)
 
 
 OLD = [(file, kind) for file in FILES if file.startswith(TUNED) and file != MODEL[1] for kind in DAMAGES]
