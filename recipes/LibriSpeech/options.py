@@ -12,13 +12,15 @@ from recipes.LibriSpeech import yaml_text
 from recipes.LibriSpeech.checks import HPARAMS, LITERAL, SCALES, did_you_mean
 from recipes.LibriSpeech.experiment import attention_files, comments_of, parse_yaml
 
-RUN_OPTIONS = {
-    name: HELP_TEXTS[name].partition(" If a non-positive")[0]
-    for name in ("device", "distributed_backend", "debug", "debug_batches", "debug_epochs", "noprogressbar", "compile")
+NEEDS = {"debug_batches": "debug", "debug_epochs": "debug", "compile_using_dynamic_shape_tracing": "compile"}
+"""Options of SpeechBrain that change nothing without another one."""
+FLAGS = "debug", "noprogressbar", "compile", "compile_using_dynamic_shape_tracing"
+"""Those that have no value."""
+RUN_OPTIONS = {name: HELP_TEXTS[name] for name in ("device", "distributed_backend", *FLAGS, *NEEDS)} | {
+    "debug_epochs": "Number of epochs to run in debug mode.",
+    "compile": "Compile the model with torch.compile; it may take minutes.",
 }
 """Options of SpeechBrain itself that this recipe supports and that are no keys of the YAML, with their help."""
-FLAGS = "debug", "noprogressbar", "compile"
-"""Those that have no value."""
 REFUSED = {
     "test_only": "give --stage test",
     "debug_persistently": "what --debug leaves is in the folder of the run whose name ends in -debug",
@@ -30,7 +32,6 @@ REFUSED = {
     "compile_module_keys": "--compile alone compiles all modules",
     "compile_mode": "give --compile alone",
     "compile_using_fullgraph": "give --compile alone",
-    "compile_using_dynamic_shape_tracing": "give --compile alone",
     "auto_mix_prec": "give --precision fp16",
     "bfloat16_mix_prec": "give --precision bf16",
     "skip_nonfinite_grads": "training stops at a gradient that is not finite, and names the utterances",
@@ -103,9 +104,9 @@ def parse(arguments: Sequence[str]) -> tuple[str, sb.RunOptions, dict[str, Any]]
             words[waiting], waiting = word, None
     overrides = values({name: word for name, word in words.items() if name not in RUN_OPTIONS})
     run_options = {name: _run_option(name, word) for name, word in words.items() if name in RUN_OPTIONS}
-    for name in ("debug_batches", "debug_epochs"):
-        if name in run_options and "debug" not in run_options:
-            raise UserError(f"--{name} changes nothing without --debug")
+    for name, other in NEEDS.items():
+        if name in run_options and other not in run_options:
+            raise UserError(f"--{name} changes nothing without --{other}")
     return path, sb.RunOptions.from_dictionary(run_options), overrides
 
 

@@ -100,7 +100,7 @@ def test_supported_options_reach_speechbrain(tmp_path):
     keys = {"precision": "bf16", "eval_precision": "bf16", "max_grad_norm": "2.5", "grad_accumulation_factor": "3"}
     keys |= {"ckpt_interval_minutes": "0", "ckpt_interval_steps": "9"}
     words = [word for name, value in {**given, **keys}.items() for word in (f"--{name}", value)]
-    path, run_options, overrides = options.parse(["hparams/llsa.yaml", "--debug", "--noprogressbar", *words, "--compile"])
+    path, run_options, overrides = options.parse(["hparams/llsa.yaml", *words, *(f"--{name}" for name in options.FLAGS)])
     hparams, _ = experiment.load(ROOT / path, overrides)
     brain = sb.Brain({"model": hparams["model"]}, hparams=hparams, run_opts=run_options)
     expected = {name: yaml_text.parse(value) for name, value in {**given, **keys}.items()}
