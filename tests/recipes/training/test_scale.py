@@ -9,6 +9,7 @@ import torch
 from tiny import ROOT, SPLITS, arguments
 
 import train
+from recipes.LibriSpeech import saved
 from recipes.LibriSpeech.decoding.wer import score
 from recipes.LibriSpeech.training.finetune import FinetuneBrain
 
@@ -54,6 +55,7 @@ def transcribe(tree, tmp_path, monkeypatch):
     weights["front_end.linear.weight"] *= 100  # what is heard, not what was learnt, decides
     weights["head.weight"].normal_()
     torch.save(weights, checkpoint)
+    saved.write_sums(checkpoint.parent)
     objectives = FinetuneBrain.compute_objectives
 
     def keep(self, predictions, batch, stage):
