@@ -65,10 +65,24 @@ class FrontEnd(Streaming[Tensor]):
             (batch, .., feature_dim).
         lengths : torch.Tensor
             (batch,), in frames: ceil(samples / hop).
+
+        Raises
+        ------
+        ValueError
+            If the samples are no floats (batch, samples), or the lengths no whole numbers (batch,).
         """
+        self._check(samples)
+        if lengths.shape != samples.shape[:1] or lengths.is_floating_point():
+            given = f"{lengths.dtype} of shape {tuple(lengths.shape)}"
+            raise ValueError(f"lengths must be whole numbers of samples, one for each of {len(samples)} utterances, not {given}")
         samples = samples.masked_fill(~length_mask(lengths, samples.size(1)), 0.0)
         samples = F.pad(samples, (self.window - self.hop, -samples.size(1) % self.hop))
         return self.extract(samples), -(-lengths // self.hop)
+
+    def _check(self, samples: Tensor) -> None:
+        if samples.dim() != 2 or not samples.is_floating_point():
+            given = f"{samples.dtype} of shape {tuple(samples.shape)}"
+            raise ValueError(f"samples must be floats of full scale 1, (batch, samples), not {given}")
 
     def forward(self, samples: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """From (batch, samples) and lengths in samples to frames (batch, time, dim) and lengths in frames."""
@@ -80,6 +94,7 @@ class FrontEnd(Streaming[Tensor]):
 
     def step(self, samples: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Take the next samples (batch, n). Returns the frames (batch, m, dim) that they complete, and the state."""
+        self._check(samples)
         samples = torch.cat([state, samples], dim=1)
         used = (samples.size(1) - self.window + self.hop) // self.hop * self.hop
         if used == 0:
@@ -106,7 +121,7 @@ class FbankFrontEnd(FrontEnd):
     num_mels : int
         Number of filters.
     floor : float
-        Added to the power of each filter before the logarithm.
+        Added to the power of each filter before the logarithm; more than 0, which is the power of digital silence.
 
     Example
     -------
@@ -123,6 +138,8 @@ class FbankFrontEnd(FrontEnd):
 
     def __init__(self, dim: int, num_mels: int = 80, floor: float = 1e-6):
         super().__init__()
+        if not floor > 0:
+            raise ValueError(f"floor={floor} must be more than 0: silence has no logarithm")
         self.dim, self.feature_dim, self.floor = dim, num_mels, floor
         self.mel = MelSpectrogram(SAMPLE_RATE, n_fft=400, hop_length=160, n_mels=num_mels, center=False)
         self.register_buffer("mean", torch.zeros(num_mels))
@@ -150,7 +167,7 @@ class FbankFrontEnd(FrontEnd):
         Raises
         ------
         ValueError
-            If there are none.
+            If there are none, or their samples are no numbers.
         """
         total = torch.zeros(3, self.feature_dim, dtype=torch.float64)
         for samples in utterances:
@@ -160,6 +177,8 @@ class FbankFrontEnd(FrontEnd):
         count, first, second = total
         if not count.all():
             raise ValueError("no utterances to take statistics from")
+        if not total.isfinite().all():
+            raise ValueError("there are samples that are no numbers, or far too large: full scale is 1")
         self.mean.copy_(first / count)
         # Below 0 by rounding, where a band is the same throughout.
         self.std.copy_((second / count - (first / count) ** 2).clamp(min=1e-6).sqrt())

@@ -68,6 +68,8 @@ class SpeechEncoder(Streaming[SpeechState]):
 
     def __init__(self, front_end: FrontEnd, encoder: Encoder):
         super().__init__()
+        if front_end.dim != encoder.norm.weight.size(0):
+            raise ValueError(f"the front end makes frames of width {front_end.dim}, the encoder takes {len(encoder.norm.weight)}")
         self.front_end, self.encoder = front_end, encoder
 
     @property
@@ -143,7 +145,16 @@ class SpeechEncoder(Streaming[SpeechState]):
             (batch, m), bool, which of these belong to their stream.
         state : dict
             For the next call.
+
+        Raises
+        ------
+        ValueError
+            If the samples are not those of n frames.
         """
+        if samples.size(1) != valid.size(1) * self.front_end.hop:
+            raise ValueError(
+                f"samples must be {valid.size(1)} frames of {self.front_end.hop}, as `valid` has, not {samples.size(1)}"
+            )
         x, front_end = self.front_end.step(samples, state["front_end"])
         y, valid, encoder = self.encoder.advance(x, valid, state["encoder"])
         return self.read_out(y), valid, {"front_end": front_end, "encoder": encoder}

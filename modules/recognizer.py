@@ -1,6 +1,6 @@
 """Several streams of audio through one model, in one batch. Each may begin and end at any time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -38,7 +38,7 @@ class Recognizer:
     Raises
     ------
     ValueError
-        If the attention has no streaming form.
+        If the attention has no streaming form, or there is not one token for each output of the model.
 
     Example
     -------
@@ -62,6 +62,8 @@ class Recognizer:
     """
 
     def __init__(self, model: CTCModel, tokens: Sequence[str]):
+        if len(tokens) != model.head.out_features:
+            raise ValueError(f"there must be one token for each output of the model: {len(tokens)} for {model.head.out_features}")
         self.model, self.tokens = model, tokens
         self.layout, self.hop = model.encoder.layout, model.front_end.hop
         state = model.initial_state(1)
@@ -80,19 +82,29 @@ class Recognizer:
         return Stream(self)
 
     @torch.inference_mode()
-    def run(self, streams: Sequence["Stream"]) -> list[Output]:
+    def run(self, streams: Iterable["Stream"]) -> list[Output]:
         """Encode and decode what streams have been fed, as far as it makes whole chunks of frames.
 
         Arguments
         ---------
-        streams : list of Stream
+        streams : iterable of Stream
             Any streams of this recognizer, in any order.
 
         Returns
         -------
         list of Output
             What is new in each stream.
+
+        Raises
+        ------
+        ValueError
+            If a stream is given twice or is of another recognizer, or the model is in training mode. Streams stay as they were.
         """
+        streams = list(streams)
+        if len({id(stream) for stream in streams}) < len(streams) or any(stream.recognizer is not self for stream in streams):
+            raise ValueError("streams must differ, and be of this recognizer: its own `open` makes them")
+        if self.model.training:
+            raise ValueError("the model is in training mode, where dropout makes its text random: call model.eval()")
         outputs = [Output() for _ in streams]
         while ready := [(stream, output) for stream, output in zip(streams, outputs) if stream.chunks]:
             chunks = min(MOST_FRAMES // self.layout.chunk + 1, *(stream.chunks for stream, _ in ready))
@@ -141,18 +153,19 @@ class Stream:
         return len(self.buffer) // (self.recognizer.hop * self.recognizer.layout.chunk)
 
     def feed(self, samples: Tensor) -> None:
-        """Take the next samples, (n,) at 16 kHz, n >= 0.
+        """Take the next samples, (n,) at 16 kHz, n >= 0: a tensor of floats, full scale 1.
 
         Raises
         ------
         ValueError
-            If the stream is closed, or the samples are not numbers up to `LOUDEST`, or have more than one axis. The stream
-            stays as it was.
+            If the stream is closed, or the samples are no such tensor, or not numbers up to `LOUDEST`. The stream stays as
+            it was.
         """
         if self.ended:
             raise ValueError("the stream is closed")
-        if samples.dim() != 1:
-            raise ValueError(f"samples must have one axis, not the shape {tuple(samples.shape)}")
+        if not isinstance(samples, Tensor) or not samples.is_floating_point() or samples.dim() != 1:
+            given = f"{samples.dtype} of shape {tuple(samples.shape)}" if isinstance(samples, Tensor) else type(samples).__name__
+            raise ValueError(f"samples must be a tensor of floats with one axis, full scale 1, not {given}")
         good = samples.abs() <= LOUDEST  # False for NaN
         if not good.all():
             first = int((~good).nonzero()[0])

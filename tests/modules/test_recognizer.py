@@ -21,7 +21,7 @@ from speech_attention.ctc import GreedyDecoder
 from speech_attention.recognizer import MOST_FRAMES, Recognizer
 from speech_attention.streaming import state_bytes
 
-TOKENS = ("<blank>", *" ABCDEFGHIJKLMNOPQRSTUVWXYZ '", "Ä")
+TOKENS = ("<blank>", *" ABCDEFGHIJKLMNOPQRSTUVWXYZ '")
 PARTS = BLOCKS["Conformer"], FRONT_ENDS["fbank"]
 LENGTHS = (1, 300, 640, 641, 9000, 16000, 40001, 0, 12000)  # samples
 

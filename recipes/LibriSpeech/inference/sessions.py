@@ -34,9 +34,18 @@ def stream_rounds(
     ------
     list of (dict, Stream, Output)
         After each round, for each open stream: its utterance, the stream, and what came out in this round.
+
+    Raises
+    ------
+    ValueError
+        If there are no streams, or a hop is 0 or less, or hops end before the utterances do.
     """
+    if streams < 1:
+        raise ValueError(f"streams={streams} must be 1 or more")
     waiting, live = iter(range(len(data))), list[tuple[dict, Stream]]()
     for hop in hops:
+        if hop < 1:
+            raise ValueError(f"a hop of {hop} samples: it must be 1 or more")
         while len(live) < streams and (place := next(waiting, None)) is not None:
             live.append((data[place], recognizer.open()))
         if not live:
@@ -48,6 +57,7 @@ def stream_rounds(
         outputs = recognizer.run([stream for _, stream in live])
         yield [(*entry, output) for entry, output in zip(live, outputs)]
         live = [entry for entry in live if not entry[1].ended]
+    raise ValueError("the hops ended before the utterances did")
 
 
 def stream_words(recognizer: Recognizer, data: Sequence[dict], hops: Iterable[int], streams: int) -> dict[str, list[str]]:
