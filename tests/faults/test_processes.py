@@ -69,7 +69,7 @@ def start(place, folder="run", inside=(None, None), **options):
     """Two processes of one training; `inside` as in `Started`, for each."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    words = kills.training(place, folder, **SHORT, **options)
+    words = kills.training(place, folder, **{**SHORT, **options})
     ranks = ({**each, "MASTER_PORT": port} for each in (WHOLE, SECOND))
     return [Started("train", words, place.here, environment=rank, inside=inside[number]) for number, rank in enumerate(ranks)]
 
@@ -201,3 +201,12 @@ def test_killed_beside_its_processes_that_load_data(place):
     assert first.wait().code == -signal.SIGKILL
     ended = run("train", kills.training(place, **WORKERS), place.here)
     assert ended.code == 0 and kills.found(place.here / "run") == kills.found(place.run), ended.err
+
+
+@pytest.mark.campaign
+def test_more_processes_than_batches(place):
+    """Both say so, before anything is trained."""
+    for rank, ended in enumerate([process.wait() for process in start(place, pretrain="{epochs: 1, batch_seconds: 1000}")]):
+        assert ended.code == 2 and not ended.traceback, ended.err
+        assert f"error: rank {rank}: pretrain: fewer than 2 batches an epoch for each process" in ended.errors[0]
+    assert not list(place.here.glob("run/pretrain/checkpoints/*"))
