@@ -22,7 +22,7 @@ from recipes.command_line import UserError
 from recipes.LibriSpeech import processes
 from recipes.LibriSpeech.data.synthetic import embedded_corpus
 from tests.faults.process import Started, run
-from tests.recipes.tiny import arguments
+from tests.recipes.tiny import arguments, curves
 
 CONFORMER = {"block": "!name:speech_attention.blocks.ConformerBlock {kernel_size: 5}"}
 LM = {"lm": "$here/text", "lm_folder": "$here/lm"}
@@ -102,6 +102,8 @@ def found(run_folder):
             found[path.name] = _digests(torch.load(path, weights_only=True))
     for path in run_folder.glob("*/log.jsonl"):
         found[path.parent.name] = [_timeless(json.loads(line)) for line in path.read_text().splitlines()]
+    for stage in ("pretrain", "finetune") if (run_folder / "tensorboard").exists() else ():
+        found[f"curves of {stage}"] = {name: at for name, at in curves(run_folder, stage).items() if name != "throughput"}
     found["summary"] = _timeless(json.loads((run_folder / "summary.json").read_text()))
     found["log"] = re.sub(r"throughput: \S+", "", (run_folder / "train_log.txt").read_text())
     return found | {path.name: path.read_text() for path in run_folder.glob("*.tsv")}
