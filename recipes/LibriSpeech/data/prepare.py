@@ -218,7 +218,8 @@ def _prepare_split(root: Path, save_folder: Path, split: str, found: tree.Found,
     )
     save_folder.mkdir(parents=True, exist_ok=True)
     write_text(csv_path, table.getvalue())
-    stamp = {"fingerprint": fingerprint, "csv_sha256": _sha256(csv_path)}
+    own = hashlib.sha256(table.getvalue().encode()).hexdigest()  # another start may have put another one there by now
+    stamp = {"fingerprint": fingerprint, "csv_sha256": own}
     write_json(json_path, {**asdict(manifest), "path": csv_path.name, **stamp})
     return manifest
 
@@ -230,7 +231,7 @@ def _read_manifest(csv_path: Path, json_path: Path, fingerprint: str) -> Manifes
         if known.pop("fingerprint") != fingerprint or known.pop("csv_sha256") != _sha256(csv_path):
             return None
         return Manifest(**{**known, "path": csv_path})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

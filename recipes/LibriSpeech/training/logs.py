@@ -60,7 +60,7 @@ def records(folder: Path) -> list[dict[str, Any]]:
     try:
         found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         whole = all(record["epoch"] == number and record["seconds"] >= 0 for number, record in enumerate(found, 1))
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         found, whole = [], False
     if known and found[: len(known)] != known and if_main_process():
         write_text(path, _lines(known))

@@ -33,7 +33,7 @@ ONE_EACH += [
     ("test", MODEL[2], "missing"),
     ("test", CONFIG, "half"),
     ("train", MODEL[2], "pickle"),
-    ("train", "pretrain/log.jsonl", "half"),
+    ("train", "pretrain/log.jsonl", "deep"),
     ("train", "train_log.txt", "folder"),
     ("weights", MODEL[2], "zeros"),
     ("weights", CONFIG, "list"),
