@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from speechbrain.utils.distributed import infer_device
 
-from recipes.command_line import UserError
+from recipes.command_line import UserError, mendable
 from recipes.LibriSpeech.data.tree import check_name
 from recipes.LibriSpeech.yaml_text import plain, tag_of
 
@@ -96,10 +96,10 @@ UNMADE = ValueError, TypeError, AttributeError, LookupError, ImportError, Arithm
 """What the classes and functions of a YAML raise for entries that they do not take."""
 
 
-def in_words(error: BaseException) -> str:
+def in_words(error: Exception) -> str:
     """The message of an error in one line, without the words that hyperpyyaml puts before it."""
     said = [str(words) for words in error.args if not (words is None or str(words).startswith("Invalid argument to "))]
-    return " ".join(" ".join(said).split()) or type(error).__name__
+    return mendable(error) or " ".join(" ".join(said).split()) or type(error).__name__
 
 
 def check_numbers(node: Any, where: str = "") -> None:

@@ -78,6 +78,7 @@ CASES = (
     Case("TRAIN --distributed_backend ncll", ("--distributed_backend ncll must be nccl or gloo or mpi",)),
     *(Case(f"TRAIN --device {name}", (f"no device {name}: ",)) for name in ("meta", "cuda:99", "CPU", "0", "xla", "cpu:x")),
     Case("TRAIN --device meta --stage show", ("no device meta: ",)),
+    Case("TRAIN --debug --debug_batches 1 --debug_epochs 1", ("summary: ",), 0, ("run-debug", "run-debug/*")),  # no `run`
     Case("TRAIN --output_folder $here/run-debug", ("a folder whose name ends in -debug is one of --debug",)),
     # Names
     Case("TRAIN --name a/b", ("name=a/b must serve as the name of a folder",)),

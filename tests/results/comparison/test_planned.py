@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from recipes.LibriSpeech import experiment, options, yaml_text
 from recipes.LibriSpeech.summary import Summary
 from results import MEASURED, ROOT
 from results.comparison.planned import PlannedRun
@@ -34,3 +35,12 @@ def test_a_measured_row_has_todays_configuration(run):
             "matrix_opt_class.weight_decay",
         ]
         assert "matrix_opt_class.class" in run.changed(Summary({**result, "config": {**config, "muon_lr": None}}), common)
+
+
+def test_paths_and_the_codec_are_taken_as_they_are():
+    common = {"data_folder": "/data/Libri #2: [a]", "codec": "3e5", "lm": "null", "train_splits": ["train-clean-5"]}
+    run = PlannedRun(at_scale("cpu")[0], "cpu", 1)
+    config, (_, _, path, *words) = run.config(common), run.command(common)
+    assert {key: config[key] for key in common} == common
+    again = experiment.resolve(ROOT / path, options.parse([path, *words])[2])
+    assert yaml_text.plain(yaml_text.parse(again)) == config
