@@ -40,7 +40,7 @@ def stream_rounds(
     ValueError
         If there are no streams, or a hop is 0 or less, or hops end before the utterances do.
     """
-    if streams < 1:
+    if streams < min(1, len(data)):
         raise ValueError(f"streams={streams} must be 1 or more")
     waiting, live = iter(range(len(data))), list[tuple[dict, Stream]]()
     for hop in hops:
