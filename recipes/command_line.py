@@ -31,7 +31,7 @@ FORBIDDEN = "choose a place that you may read, or write to"
 OF_SYSTEM = {
     errno.ENOSPC: FULL,
     errno.EDQUOT: FULL,
-    errno.EFBIG: FULL,
+    errno.EFBIG: "raise the limit on the size of a file (`ulimit -f`), or choose a folder on another disk",
     errno.EACCES: FORBIDDEN,
     errno.EPERM: FORBIDDEN,
     errno.EROFS: FORBIDDEN,
@@ -46,7 +46,8 @@ OF_SYSTEM = {
 """From the number of an error of the system to what to do about it."""
 OF_MACHINE = (
     (
-        r"MemoryError|can't allocate memory|not enough memory|Cannot allocate memory|bad_alloc|CUDA out of memory|ALLOC_FAILED",
+        r"MemoryError|can't allocate|[Cc]annot allocate|bad_alloc|malloc|out of memory|ALLOC_FAILED|OutOfMemoryError|"
+        r"could not create a primitive|can't start new thread|failed to map segment",
         "not enough memory: make the batches or the model smaller, or end other programs",
     ),
     (r"PytorchStreamWriter|unexpected pos \d+ vs|iostream error", f"a checkpoint could not be written, is the disk full? {FULL}"),
@@ -60,7 +61,6 @@ OF_MACHINE = (
         "another process of this training has ended, its own last line says why: start all of them again with the same command, "
         "which goes on from the last checkpoint",
     ),
-    (r"RecursionError", "a file that was read is nested too deeply: give one that is not"),
 )
 """Patterns that tell what the machine lacks from the words of an error, of whatever library, and the line that is printed."""
 
@@ -145,13 +145,22 @@ def exit_code(command: Callable[[Sequence[str]], int | None], arguments: Sequenc
             print(interrupted, file=sys.stderr)
         return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
     except Exception as error:
-        kind, words = original(error)
-        if (line := mendable(error)) is not None:
-            return complain(line)
-        complain(f"unforeseen {kind}: {words}; {_keep_traceback(error)}")
-        return UNFORESEEN
+        try:
+            return _tell(error)
+        except MemoryError:  # not even for that
+            os.write(2, b"error: not enough memory\n")
+            return MENDABLE
     finally:
         _give_up_closed_output()
+
+
+def _tell(error: Exception) -> int:
+    """Print the line about an error; returns the exit code."""
+    if (line := mendable(error)) is not None:
+        return complain(line)
+    kind, words = original(error)
+    complain(f"unforeseen {kind}: {words}; {_keep_traceback(error)}")
+    return UNFORESEEN
 
 
 def original(error: Exception) -> tuple[str, str]:
@@ -184,11 +193,12 @@ def mendable(error: Exception) -> str | None:
     True
     """
     kind, words = original(error)
-    if isinstance(error, UserError) or kind == UserError.__name__:
-        return words
-    for pattern, line in OF_MACHINE:
-        if re.search(pattern, f"{kind}: {words}"):
-            return line
+    if isinstance(error, UserError) or kind == UserError.__name__:  # which may blame a file for what the machine lacks
+        return _lacking(error.__cause__) or words
+    if line := _lacking(error):
+        return line
+    if kind == "RecursionError":
+        return "a file that was read is nested too deeply: give one that is not"
     if found := re.match(r"\[Errno (\d+)\] (.*?)(?:: (.*))?$", words, re.S):
         number, what, names = found.groups()
         names = re.sub(r"'(.*?)'", r"\1", names) if names else "the system says"
@@ -198,6 +208,18 @@ def mendable(error: Exception) -> str | None:
     if kind == "ModuleNotFoundError":
         return f"{words}: install it, the README says with which extra (pip install -e '.[...]')"
     return None
+
+
+def _lacking(error: BaseException | None) -> str | None:
+    """The line of `OF_MACHINE` for an error, or for the one that it comes from."""
+    if not isinstance(error, Exception):
+        return None
+    kind, words = original(error)
+    if not isinstance(error, UserError) and kind != UserError.__name__:
+        for pattern, line in OF_MACHINE:
+            if re.search(pattern, f"{kind}: {words}"):
+                return line
+    return _lacking(error.__cause__)
 
 
 def _keep_traceback(error: Exception) -> str:

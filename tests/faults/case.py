@@ -78,6 +78,15 @@ def copy_run(place):
     shutil.copytree(place.run, place.here / "run")
 
 
+def words_of(command, place):
+    """The module and the options of a command as `Case` has it."""
+    words = shlex.split(command)
+    if words[0] == "TRAIN":
+        pairs = zip(TRAIN[2:-1:2], TRAIN[3:-1:2])
+        words[:1] = [*TRAIN[:2], *(word for pair in pairs if pair[0] not in words for word in pair), TRAIN[-1]]
+    return [place.fill_in(word) for word in words]
+
+
 def check(case, place):
     """Run a case: its exit code, its line, no traceback, no hang, and nothing on the disk that should not be there.
 
@@ -88,11 +97,7 @@ def check(case, place):
     if case.before:
         case.before(place)
     before = contents(place.here)
-    words = shlex.split(case.command)
-    if words[0] == "TRAIN":
-        pairs = zip(TRAIN[2:-1:2], TRAIN[3:-1:2])
-        words[:1] = [*TRAIN[:2], *(word for pair in pairs if pair[0] not in words for word in pair), TRAIN[-1]]
-    module, *options = map(place.fill_in, words)
+    module, *options = words_of(case.command, place)
     ended = run(module, options, place.here, **case.process)
     said = f"exit code {ended.code}: {ended.err[-3000:]}"
     assert not ended.traceback, said

@@ -7,7 +7,15 @@ import pytest
 from tiny import ROOT
 from torch.utils.data import DataLoader, Dataset
 
-from recipes.command_line import Parser, UserError, exit_code
+from recipes.command_line import FULL, OF_MACHINE, Parser, UserError, exit_code
+
+MEMORY, WRITER = OF_MACHINE[0][1], OF_MACHINE[1][1]
+
+
+def blamed(error, cause):
+    """An error that another one has led to."""
+    error.__cause__ = cause
+    return error
 
 
 def ends(error):
@@ -29,8 +37,20 @@ def ends(error):
             "error: /root/x: permission denied: choose a place that you may read, or write to\n",
         ),
         (KeyboardInterrupt(), 130, "go on so\n"),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"), 2, f"error: {WRITER}\n"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 2, f"error: {MEMORY}\n"),
+        (blamed(UserError("a.flac cannot be decoded"), MemoryError()), 2, f"error: {MEMORY}\n"),
+        (blamed(UserError("a.json is damaged"), RecursionError("deep")), 2, "error: a.json is damaged\n"),
+        (OSError("odd"), 2, "error: OSError: odd\n"),
+        (OSError(28, "No space left on device"), 2, f"error: the system says: no space left on device: {FULL}\n"),
+        (
+            ModuleNotFoundError("No module named 'onnx'"),
+            2,
+            "error: No module named 'onnx': install it, the README says with which extra (pip install -e '.[...]')\n",
+        ),
+        (UserError("a\x1b[31m.flac \udcff"), 2, "error: a\\x1b[31m.flac \\udcff\n"),
     ],
-    ids=["input", "machine", "Ctrl-C"],
+    ids=["input", "system", "Ctrl-C", "writer", "memory", "blamed", "damaged", "odd", "full", "package", "escapes"],
 )
 def test_what_is_said_and_the_exit_code(capsys, error, code, said):
     assert exit_code(ends(error), [], interrupted="go on so") == code
