@@ -218,9 +218,9 @@ def _prepare_split(root: Path, save_folder: Path, split: str, found: tree.Found,
     )
     save_folder.mkdir(parents=True, exist_ok=True)
     write_text(csv_path, table.getvalue())
-    own = hashlib.sha256(table.getvalue().encode()).hexdigest()  # another start may have put another one there by now
-    stamp = {"fingerprint": fingerprint, "csv_sha256": own}
-    write_json(json_path, {**asdict(manifest), "path": csv_path.name, **stamp})
+    own = _sha256(table.getvalue().encode())  # another start may have put another one there by now
+    record = {**asdict(manifest), "path": csv_path.name, "fingerprint": fingerprint, "csv_sha256": own}
+    write_json(json_path, {**record, "record_sha256": _sha256(json.dumps(record).encode())})
     return manifest
 
 
@@ -228,12 +228,12 @@ def _read_manifest(csv_path: Path, json_path: Path, fingerprint: str) -> Manifes
     """The manifest that is there, or None if it is not, or is not the one of `fingerprint`."""
     try:
         known = json.loads(json_path.read_text())
-        if known.pop("fingerprint") != fingerprint or known.pop("csv_sha256") != _sha256(csv_path):
-            return None
-        return Manifest(**{**known, "path": csv_path})
+        whole = known.pop("record_sha256") == _sha256(json.dumps(known).encode())
+        same = known.pop("fingerprint") == fingerprint and known.pop("csv_sha256") == _sha256(csv_path.read_bytes())
+        return Manifest(**{**known, "path": csv_path}) if whole and same else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

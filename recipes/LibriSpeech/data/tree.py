@@ -167,6 +167,8 @@ def read_transcripts(texts: Iterable[Path]) -> dict[str, str]:
 
 def _lines(path: Path) -> list[str]:
     """The lines of a text in UTF-8, with or without a byte order mark, with the line ends of any system."""
+    if not path.is_file():
+        raise UserError(f"{path} is not a file, or a link that leads nowhere: unpack its split again.")
     content = path.read_bytes()
     try:
         if b"\0" not in content:

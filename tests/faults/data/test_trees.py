@@ -149,6 +149,10 @@ LYING = {
         lambda tree: (tree / TEXT).write_text(""), "6 FLAC files (100-7-0000, 100-7-0001, 100-7-0002, ...) without a transcript"
     ),
     "no text": with_tree(remove(TEXT), "6 FLAC files"),
+    "pipe for a text": with_tree(both(remove(TEXT), lambda tree: os.mkfifo(tree / TEXT)), "is not a file"),
+    "dead link for a text": with_tree(link("nowhere", TEXT), "100-7.trans.txt is not a file, or a link that leads nowhere"),
+    "web page for a text": with_tree(content(lambda _: b"<!DOCTYPE html>", TEXT), "line 1: '<!DOCTYPE' must be an utterance id"),
+    "second download": with_tree(copy(FIRST, CHAPTER + "100-7-0000 (1).flac"), PLACE),
     "no audio": with_tree(remove(FIRST), "1 transcript (100-7-0000) without a FLAC file"),
     "file for a split": with_tree(
         both(remove("train-a"), lambda tree: (tree / "train-a").touch()), "Split train-a is not in"

@@ -1,6 +1,7 @@
 """Manifests of LibriSpeech trees: what they hold, what is refused, and when they are used again."""
 
 import csv
+import json
 import os
 import shutil
 
@@ -80,6 +81,16 @@ def test_manifest_is_used_again_only_for_the_same_files(make_tree, tmp_path):
     manifest.path.write_text(whole[:40])
     prepare(other, save, ["dev-b"])
     assert manifest.path.read_text() == whole
+
+
+@pytest.mark.parametrize("change", [{"utterances": 9}, {"sha256": "0"}, {"skipped": None}, {"audio": None}, {"more": 1}, None, 3])
+def test_manifest_whose_record_was_changed_is_made_again(make_tree, tmp_path, change):
+    root, save = make_tree({"dev-b": 4}), tmp_path / "save"
+    first = prepare(root, save, ["dev-b"])["dev-b"]
+    record = json.loads((save / "dev-b.json").read_text())
+    (save / "dev-b.json").write_text(json.dumps({**record, **change} if isinstance(change, dict) else change))
+    assert prepare(root, save, ["dev-b"])["dev-b"] == first
+    assert json.loads((save / "dev-b.json").read_text()) == record
 
 
 def test_touched_tree_with_equal_sizes_is_read_again(make_tree, tmp_path):
