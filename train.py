@@ -77,16 +77,16 @@ def prepare(hparams: dict, config: dict, text: str, run_opts: sb.RunOptions) -> 
     """Check what is in the folder, prepare the data, and take the folder for this experiment; data sets and manifests."""
     if run_opts.debug and hparams["stage"] in ("all", "pretrain"):
         run_on_main(run_folder.clear, args=[hparams["output_folder"]])
-    run_folder.check(hparams["output_folder"], config, run_opts.debug)  # before the data, which can take long, and with them
+    run_folder.check(hparams["output_folder"], config)  # before the data, which can take long, and with them
     checkpoint.check(hparams, config, run_opts.debug)
     sets, manifests = load_sets(hparams)
     config["data"] = {split: manifest.sha256 for split, manifest in manifests.items()}
-    run_folder.check(hparams["output_folder"], config, run_opts.debug)
+    run_folder.check(hparams["output_folder"], config)
     evaluated = {split: config["data"][split] for split in (*hparams["dev_splits"], *hparams["test_splits"])}
     run_folder.check_start(hparams["weights"] or hparams["pretrained"], evaluated)
     if hparams["lm"] is not None and hparams["stage"] in ("all", "test") and if_main_process():
         arpa.find_arpa(hparams["lm"], hparams["lm_folder"], arpa.evaluated(sets))  # kept until the test
-    run_folder.save(hparams["output_folder"], text, config["data"], hparams["command"], run_opts.debug)
+    run_folder.save(hparams["output_folder"], text, config["data"], hparams["command"])
     logs.write_environment(hparams["output_folder"])
     return sets, manifests
 

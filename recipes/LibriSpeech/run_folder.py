@@ -30,7 +30,6 @@ HEADER = """\
 #     {command}
 
 """
-DEBUG = "\n# Its stages are cut short\ndebug: true\n"
 DATA = "\n# SHA-256 of the manifest of each split\n"
 
 
@@ -74,7 +73,7 @@ def damaged(path: Path) -> UserError:
     )
 
 
-def check(folder: str | Path, config: dict, debug: bool = False) -> None:
+def check(folder: str | Path, config: dict) -> None:
     """Refuse a folder in which an experiment with another configuration, or on other data, has begun.
 
     Arguments
@@ -82,14 +81,10 @@ def check(folder: str | Path, config: dict, debug: bool = False) -> None:
     folder : str or Path
     config : dict
         As `experiment.build` returns it; may have `data`, the checksum of each split.
-    debug : bool
-        Whether it may be one whose stages were cut short, by --debug.
     """
     before = read_config(folder)
     if before is None:
         return
-    if before.get("debug") and not debug:
-        raise UserError(f"{folder} holds what --debug has left: delete it, or give another --output_folder")
     if "model" not in before:
         raise damaged(Path(folder) / CONFIG)
     before = optimization.completed(before)
@@ -116,7 +111,7 @@ def _same(one: object, other: object) -> bool:
     return one == other or json.dumps(one) == json.dumps(other)
 
 
-def save(folder: Path, text: str, data: dict[str, str], command: str, debug: bool = False) -> None:
+def save(folder: Path, text: str, data: dict[str, str], command: str) -> None:
     """Write `hyperparams.yaml`: from here on the folder belongs to this experiment.
 
     Arguments
@@ -128,8 +123,6 @@ def save(folder: Path, text: str, data: dict[str, str], command: str, debug: boo
         From each split to the checksum of its manifest.
     command : str
         The one that does the experiment again, see `command`.
-    debug : bool
-        Whether its stages are cut short.
     """
     if if_main_process():
         files.write_text(folder / CONFIG, HEADER.format(command=command) + text + DATA + yaml_text.dump({"data": dict(data)}))

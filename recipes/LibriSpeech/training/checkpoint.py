@@ -117,7 +117,7 @@ def check(hparams: Mapping[str, Any], config: Mapping[str, Any], debug: bool) ->
     hparams, config : dict
         See `experiment.build`.
     debug : bool
-        Whether its epochs are cut short.
+        Whether it is a short trial.
     """
     folder, stage, epochs = hparams["output_folder"], hparams["stage"], hparams["finetune"]["epochs"]
     own, start = folder / "pretrain" / "encoder.ckpt", hparams["weights"] or hparams["pretrained"]
@@ -132,10 +132,12 @@ def check(hparams: Mapping[str, Any], config: Mapping[str, Any], debug: bool) ->
                 load_encoder(own, hparams["model"], architecture(config))  # says what to do
     tuned = _verify(folder / "finetune" / "checkpoints")
     if stage == "test":
+        if debug:
+            raise UserError("--debug keeps no checkpoints that could be tested: leave out --stage, which runs all stages")
         if tuned is None or saved.best(folder / "finetune" / "checkpoints") is None:  # of the end of an epoch
             raise UserError(f"nothing to test in {folder}: fine-tune first (--stage finetune, or no --stage)")
         ended = int((tuned.path / "epochs.ckpt").read_text()) - (not tuned.meta["end-of-epoch"])
-        if ended < epochs and not debug:
+        if ended < epochs:
             raise UserError(
                 f"fine-tuning in {folder} has ended {ended} of {epochs} epochs: give the same command without --stage test, "
                 "which goes on with it and tests it at its end"

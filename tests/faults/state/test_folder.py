@@ -48,13 +48,6 @@ def file_for_folder(place):
     (place.here / "run" / "pretrain").touch()
 
 
-def left_by_debug(place):
-    """It is that of a run whose stages were cut short."""
-    copy_run(place)
-    path = place.here / "run" / "hyperparams.yaml"
-    path.write_text(path.read_text().replace("\ndata:", "\ndebug: true\ndata:"))
-
-
 def old_config(text):
     """The run is of an older version, whose configuration was JSON."""
 
@@ -99,7 +92,7 @@ CASES = (
     ),
     Case("TRAIN --stage test", ("nothing to test in $here/run", "fine-tune first")),
     Case("TRAIN --stage test --output_folder $here/a/b/c", ("nothing to test in $here/a/b/c",)),
-    Case("TRAIN --stage test --debug", ("nothing to test in $here/run-debug",)),
+    Case("TRAIN --stage test --debug", ("--debug keeps no checkpoints", "leave out --stage")),
     Case("TRAIN --stage test", ("has ended 1 of 2 epochs", "without --stage test"), before=unfinished),
     Case("TRAIN --stage test", ("nothing to test",), before=without(TUNED)),
     Case("TRAIN --stage finetune", ("no pre-trained encoder at $here/run/pretrain/encoder.ckpt",)),
@@ -108,7 +101,6 @@ CASES = (
     Case("TRAIN --weights $here/nowhere", ("$here/nowhere is not the folder of an experiment",)),
     Case("TRAIN --pretrain '{epochs: 3}'", ("another pretrain",), before=copy_run),
     Case("TRAIN --finetune '{epochs: 3}'", ("another finetune",), before=copy_run),
-    Case("TRAIN", ("$here/run holds what --debug has left",), before=left_by_debug),
     *(Case("TRAIN", ("config.json is damaged",), before=old_config(text)) for text in ("null", "3", "[]", '{"a": 1', "{}")),
     *(Case(f"transcribe run {WAV}", ("config.json is damaged",), before=old_config(text)) for text in ("null", "[]", "\0", "{}")),
     Case("TRAIN --seed 2", ("another seed",), before=copy_run),
