@@ -1,6 +1,7 @@
 """Trainings of several processes: what the environment says of them, and one of them that fails or is killed."""
 
 import functools
+import pickle
 import shutil
 import signal
 import socket
@@ -8,6 +9,8 @@ from dataclasses import replace
 
 import pytest
 
+from recipes.LibriSpeech.data.dataset import dataset
+from recipes.LibriSpeech.data.prepare import prepare
 from tests.faults import kills
 from tests.faults.case import Case, Place, check
 from tests.faults.process import Started, run, wait_for
@@ -210,3 +213,9 @@ def test_more_processes_than_batches(place):
         assert ended.code == 2 and not ended.traceback, ended.err
         assert f"error: rank {rank}: pretrain: fewer than 2 batches an epoch for each process" in ended.errors[0]
     assert not list(place.here.glob("run/pretrain/checkpoints/*"))
+
+
+def test_data_can_be_sent_to_a_process(place):
+    """As it must be where processes are no forks: on a Mac, and from Python 3.14 on."""
+    data = dataset([prepare(place.tree, place.here, ["dev-b"])["dev-b"]], place.tree)
+    assert pickle.loads(pickle.dumps(data))[0]["words"] == data[0]["words"] == "UTTERANCE WORD"

@@ -67,7 +67,7 @@ def dataset(manifests: Iterable[Manifest], root: str | Path) -> DynamicItemDatas
         rows.update(split)
     data = DynamicItemDataset(rows)
     data.add_dynamic_item(read, takes=["wav", "duration"], provides="sig")
-    data.add_dynamic_item(lambda words: words, takes="wrd", provides="words")
+    data.add_dynamic_item(str, takes="wrd", provides="words")
     data.add_dynamic_item(encode, takes="wrd", provides="targets")
     data.set_output_keys(["id", "sig", "words", "targets"])
     return data.filtered_sorted(sort_key="duration")
