@@ -250,6 +250,10 @@ def main(arguments):
     except (Refused, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except (tarfile.TarError, EOFError, zlib.error, MemoryError) as error:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        print(f"error: a file of the pack is damaged, or memory is short ({said}): copy the pack again", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("stopped: the same command goes on", file=sys.stderr)
         return 130
