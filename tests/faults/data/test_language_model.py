@@ -9,6 +9,7 @@ import zipfile
 import pytest
 
 from tests.faults.case import Case, check
+from tests.faults.data.trees import one_of
 
 ARPA = (
     "\\data\\\nngram 1=5\nngram 2=2\n\n\\1-grams:\n-1\t<unk>\t0\n-99\t<s>\t-0.3\n-1\t</s>\n-0.5\tWORD\t-0.2\n"
@@ -93,7 +94,15 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+ALIKE = {
+    "much text before", "part with head", "low count", "huge count", "positive", "cut", "no beginning of sentences",
+    "spaces for tabs", "one order", "gzip twice", "gzip of binary", "xz", "zip", "old pickle", "UTF-16 unmarked",
+    "counts and words", "blank", "device", "JSON",
+}  # fmt: skip
+"""Another case of the kind is in the plain suite."""
+
+
+@pytest.mark.parametrize("case", [one_of(case, name, ALIKE) for name, case in CASES.items()])
 def test_a_file_that_is_no_language_model(case, place):
     pytest.importorskip("flashlight.lib.text.decoder.kenlm")
     check(case, place)

@@ -2,6 +2,7 @@
 
 import shutil
 
+import pytest
 import soundfile
 
 CHAPTER = "train-a/100/7/"
@@ -85,3 +86,8 @@ def both(*changes):
 def every(change):
     """Apply a change, made from a path, to all audio of the training set."""
     return lambda tree: [change(path) for path in sorted(tree.glob("train-a/*/*/*.flac"))]
+
+
+def one_of(case, name, alike):
+    """A case of a table by its name, in the campaign alone if it is one of several alike."""
+    return pytest.param(case, id=name, marks=[pytest.mark.campaign] if name in alike else [])
