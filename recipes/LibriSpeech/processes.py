@@ -85,9 +85,9 @@ def join(backend: str) -> None:
     thread.start()
     thread.join(JOIN_SECONDS)
     if failed and "EADDRINUSE" in str(failed[0]):
-        raise UserError(f"MASTER_PORT={port} in the environment is taken by another program: give another") from failed[0]
+        raise UserError(f"MASTER_PORT={port} in the environment is taken by another program: give another")
     if failed:
-        raise UserError(f"cannot meet the other processes at {address}, port {port}: {failed[0]}") from failed[0]
+        raise UserError(f"cannot meet the other processes at {address}, port {port}: {failed[0]}")
     if thread.is_alive():
         raise UserError(
             f"not all {os.environ['WORLD_SIZE']} processes came to {address}, port {port} (MASTER_ADDR, MASTER_PORT) "

@@ -11,9 +11,9 @@ from collections import Counter
 import pytest
 
 from recipes.LibriSpeech.data.synthetic import embedded_corpus
-from tests.faults import kills
 from tests.faults.case import contents
 from tests.faults.process import Started, run
+from tests.faults.stops import kills
 
 SPOTS = (
     "rename run/manifests/train-a.csv", "rename run/manifests/train-a.json", "rename run/hyperparams.yaml",
@@ -80,7 +80,7 @@ def test_killed_three_times(place):
 def test_killed_while_the_embedded_corpus_is_made(place):
     """The next start makes it whole, two at once do, and nothing is left of the others."""
     (place.here / "text").write_text("# train\nTHE CAT SAW A BIRD\nA MAN WALKED HOME\n# dev\nTHE BELL\n# test\nA CAT WALKED\n")
-    words = ["tests.faults.kills", ["text", "data"], place.here]
+    words = ["tests.faults.stops.kills", ["text", "data"], place.here]
     for number, spot in (1, "start espeak.py"), (3, "start espeak.py"), (2, "open *.trans.txt"), (1, "rename data/embedded-*"):
         watch = functools.partial(kills.watch, str(place.here.parent / "last"), number, spot)
         assert run(*words, inside=watch).code == -signal.SIGKILL

@@ -11,9 +11,9 @@ import pytest
 
 from recipes.LibriSpeech.data.dataset import dataset
 from recipes.LibriSpeech.data.prepare import prepare
-from tests.faults import kills
 from tests.faults.case import Case, Place, check
 from tests.faults.process import Started, run, wait_for
+from tests.faults.stops import kills
 
 WHOLE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29733"}
 SECOND = {**WHOLE, "RANK": "1", "LOCAL_RANK": "1"}
