@@ -115,6 +115,10 @@ CHAINS = {  # files in a row, and for each one that holds the same samples
     "two FLAC": [(FLAC, FLAC), (SHORT["FLAC"], SHORT["FLAC"])],
     "two FLAC of unknown length": [(unknown_length(FLAC), FLAC), (unknown_length(SHORT["FLAC"]), SHORT["FLAC"])],
     "three MP3 with tags": [(TAG + MP3 + b"TAG" + bytes(125), MP3), (MP3, MP3), (TAG + MP3, MP3)],
+    "two WAV, the first of odd length": [
+        (SIMPLE["WAV PCM_U8 16000 Hz x 1"] + LIST, SIMPLE["WAV PCM_U8 16000 Hz x 1"]),
+        (WAV, WAV),
+    ],
     "two WAV": [(WAV + LIST, WAV), (SIMPLE["WAVEX PCM_24 16000 Hz x 8"],) * 2],
 }
 LONG = {form: encoded(form, subtype, samples=np.tile(NOISE, 12)) for form, subtype in (("FLAC", "PCM_16"), ("OGG", "OPUS"))}
