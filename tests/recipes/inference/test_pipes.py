@@ -11,7 +11,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import soundfile
-from talkative import record, speech
+from talkative import json_lines, record, speech
 
 from recipes.LibriSpeech.sound.reader import Sound
 from recipes.LibriSpeech.sound.tape import Tape
@@ -80,6 +80,19 @@ def test_raw_samples_come_one_by_one(through_pipe, sounds):
     pipe.close()
     ended = started.wait()
     assert (ended.code, ended.out) == (0, text + "\n")
+
+
+def test_words_have_the_same_times_as_those_of_the_file(through_pipe, sounds, tmp_path, make_experiment):
+    data, text = sounds("FLAC", "PCM_16")
+    started, pipe = through_pipe("-", "--json")
+    pipe.write(data)
+    pipe.close()
+    *words, summary = json_lines(started.wait().out)
+    *expected, _ = json_lines(
+        Started("transcribe", [make_experiment("llsa"), tmp_path / "a.flac", "--json"], tmp_path / "here").wait().out
+    )
+    assert [{**word, "file": "-"} for word in expected] == words and len(words) > 5
+    assert (summary["text"], summary["seconds"], summary["file"]) == (text, 8.0, "-")
 
 
 def test_a_pipe_that_breaks_off(through_pipe, sounds):
