@@ -179,7 +179,7 @@ def origin(start: str | None) -> dict | None:
     return {
         "name": Path(start).name,
         "config_hash": config and config_hash(identity(config)),
-        "command": Summary.read(summary).command if summary.is_file() else None,
+        "command": Summary.read(summary).command if summary.exists() else None,
     }
 
 

@@ -19,6 +19,10 @@ SUMS = "SHA256SUMS"
 """The file of a checkpoint with the sums of all others, as `sha256sum -c` reads it; checkpoints of older versions have none."""
 
 
+TEXTS = {METAFNAME: dict, "brain.ckpt": dict, "progress.ckpt": dict, "epochs.ckpt": int, "dataloader-TRAIN.ckpt": int}
+"""The files of a checkpoint that torch has not written, and what is in them, in YAML."""
+
+
 class Damaged(UserError):
     """A file that a training has saved cannot be read."""
 
@@ -164,11 +168,10 @@ def _sum(path: Path) -> str:
 
 
 def _sound(path: Path) -> bool:
-    """Whether a file without a sum seems whole: it is not empty, and the checksums are right that torch has put into it."""
-    with open(path, "rb") as file:
-        if file.read(2) != b"PK":
-            file.seek(0)
-            return any(file.read(2**10))
-    with contextlib.suppress(zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, RuntimeError):
-        return zipfile.ZipFile(path).testzip() is None
+    """Whether a file without a sum seems whole: a text is of its kind, and in what torch wrote the checksums are right."""
+    kind = TEXTS.get(path.name)
+    with contextlib.suppress(zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, yaml.YAMLError):
+        if kind is None:
+            return zipfile.ZipFile(path).testzip() is None
+        return isinstance(yaml.safe_load(path.read_text()), kind)
     return False

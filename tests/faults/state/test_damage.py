@@ -102,10 +102,11 @@ def test_checkpoints_without_sums(file, kind, place):
 @pytest.mark.campaign
 @pytest.mark.parametrize("file, kind", OLD)
 def test_every_damage_of_a_checkpoint_without_sums(file, kind, place):
-    """Of its small files some other contents cannot be told from right ones; none may end in a traceback."""
-    one = case("train", file, kind, copy_old_run)
-    if kind in ("flipped", "number", "half", "missing") and file not in (*MODEL, f"{TUNED}/optimizer.ckpt"):
-        pytest.skip("a sound file of another content")
+    one, text = case("train", file, kind, copy_old_run), file not in (*MODEL, f"{TUNED}/optimizer.ckpt")
+    if text and kind in ("flipped", "number", "half", "missing"):
+        pytest.skip("a sound file of another content, or one that not each checkpoint has")
+    if kind == "missing" and file != MODEL[0]:  # nothing says before the loading that it should be there
+        one = replace(one, words=("cannot be loaded", "delete the folder"), leaves=("run/*",))
     check(one, place)
 
 
