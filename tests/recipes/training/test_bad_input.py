@@ -51,7 +51,7 @@ def test_bad_input_names_what_is_wrong(tree, tmp_path, capsys):
         ({"objective": "{num_codes: 0}"}, "objective"),
         ({"finetune": "!name:torch.optim.SGD"}, "finetune.epochs must be from 0 to"),
         ({"finetune": "{lr: !ref <name>}"}, "finetune.lr must be above 0"),
-        ({"front_end": "!unknown tag"}, "could not determine a constructor for the tag"),
+        ({"front_end": "!unknown tag"}, "front_end: !unknown is no tag of HyperPyYAML"),
         ({"pretrained": "nowhere/7"}, "no pre-trained encoder at nowhere/7"),
         ({"weights": "[a]"}, "[a] is not the folder of an experiment"),
         ({"spec_augment": "3"}, "spec_augment=3 must be a list"),
