@@ -1,5 +1,6 @@
 """How every command ends: a line and an exit code, never a traceback for what a user can mend."""
 
+import os
 import subprocess
 import sys
 
@@ -116,6 +117,34 @@ def test_a_reader_that_has_enough():
     assert process.stdout.readline() == "line\n"
     process.stdout.close()
     assert process.wait(60) == 141 and process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    "words, terminal, code, out, err",
+    [
+        ("print('ö')", {"stdout": "/dev/full"}, 2, "", "error: the system says: no space left on device: free some space"),
+        ("print('ö')", {"close": 1}, 0, "", ""),
+        ("print('ö')", {"env": "ascii"}, 0, "\\xf6\n", ""),
+        ("[][1]", {"close": 2}, 1, "", ""),
+        ("[][1]", {"stderr": "/dev/full"}, 1, "", ""),
+        ("sys.exit(print('ö'))", {"close": 1}, 0, "", ""),
+    ],
+    ids=["full", "closed", "ASCII", "closed error", "full error", "help"],
+)
+def test_odd_terminals(words, terminal, code, out, err, tmp_path):
+    script = f"import sys; from recipes.command_line import exit_code; sys.exit(exit_code(lambda w: {words} and 0, []))"
+    streams = {name: open(terminal[name], "w") if name in terminal else subprocess.PIPE for name in ("stdout", "stderr")}
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONIOENCODING": terminal.get("env", "utf-8")},
+        preexec_fn=lambda: os.close(terminal["close"]) if "close" in terminal else None,
+        text=True,
+        **streams,
+    )
+    assert ended.returncode == code, ended.stderr
+    assert (ended.stdout or "") == out and (ended.stderr or "").startswith(err) and "Traceback" not in (ended.stderr or "")
+    assert len((ended.stderr or "").splitlines()) == bool(err)
 
 
 def test_options_are_not_abbreviated_and_wrong_ones_are_bad_input():
