@@ -189,11 +189,10 @@ def load(path):
 @contextmanager
 def measured(path):
     """The results in a file, of which there must be some, to be used in a `with`: see `files.content_of`."""
-    if not path.exists():
+    results = load(path)
+    if not results or not results["cells"]:
         raise UserError(f"nothing is measured in {path}: run the command without --report")
-    with files.content_of(path) as results:
-        if not results["cells"]:
-            raise UserError(f"nothing is measured in {path}: run the command without --report")
+    with files.content_of(path):
         yield results
 
 

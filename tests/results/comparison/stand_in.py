@@ -18,7 +18,7 @@ run = f"{options['--name']}-{options['--scale']}-librispeech-seed{options['--see
 folder = Path("results/runs", run)
 (folder / "finetune").mkdir(parents=True, exist_ok=True)
 (folder / "device").write_text(options.get("--device", ""))
-(folder / "hyperparams.yaml").write_text(f"pretrain: {{epochs: 0}}\nfinetune: {{epochs: {STEPS // EVERY}}}\n")
+(folder / "hyperparams.yaml").write_text(f"pretrain: {{epochs: 0}}\nfinetune: {{epochs: {STEPS // EVERY}}}\ndata: {{}}\n")
 
 alive = folder / "alive"
 if alive.exists() and Path("/proc", alive.read_text() or "0", "cwd").exists():
