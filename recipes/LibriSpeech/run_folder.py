@@ -149,12 +149,11 @@ def check_start(start: str | None, checksums: Mapping[str, str]) -> None:
     checksums : dict
         From each dev and test split to the checksum of its manifest.
     """
-    folder = Path(start or "")
-    before = (
-        read_config(folder.parents[1] if folder.name == "encoder.ckpt" and len(folder.parts) > 2 else folder) if start else None
-    )
-    data = (before or {}).get("data") or {}
-    heard = {data.get(split) for split in (before or {}).get("train_splits", [])} - {None}
+    if start is None:
+        return
+    path = Path(start).absolute()
+    before = read_config(path.parents[1] if path.is_file() else path) or {}  # of FOLDER/pretrain/encoder.ckpt
+    heard = {before.get("data", {}).get(split) for split in before.get("train_splits", [])} - {None}
     if both := sorted(split for split, checksum in checksums.items() if checksum in heard):
         raise UserError(f"{', '.join(both)} would be evaluated on, and {start} was trained on it: give other dev or test splits")
 
