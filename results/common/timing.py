@@ -10,6 +10,7 @@ import time
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -127,9 +128,7 @@ def add_options(parser, output):
     )
     parser.add_argument("--again", action="store_true", help="measure also what is in the file")
     parser.add_argument("--report", action="store_true", help="measure nothing, show what is in the file")
-    parser.add_argument(
-        "--output", type=files.to_write, default=output, metavar="JSON", help=f"default: results/speed/{output.name}"
-    )
+    parser.add_argument("--output", type=Path, default=output, metavar="JSON", help=f"default: results/speed/{output.name}")
 
 
 def positive(text, most=10**6):
@@ -161,6 +160,7 @@ def begin(path, conditions):
     UserError
         If the device is not there, or the file was measured under other conditions.
     """
+    files.to_write(str(path))
     if conditions["device"] == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: there is none")
     torch.set_num_threads(conditions["threads"])

@@ -238,7 +238,7 @@ def test_figure_has_few_lines_and_its_names_keep_apart(monkeypatch):
     """Of the measured numbers: at most 7 lines in a panel, every name inside the figure and clear of the others."""
     drawn = []
     monkeypatch.setattr(figure, "save", lambda figure, _: drawn.append(figure))
-    figure.draw(page.read(page.SPEED_JSON), None)
+    figure.draw(timing.load(page.SPEED_JSON), None)
     (drawing,) = drawn
     drawing.canvas.draw()
     assert len(drawing.axes) == 2 + len(report.CLAIMS)
