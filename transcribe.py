@@ -84,7 +84,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> int:
     """Transcribe all inputs, up to `batch` side by side; 2 if any of them was bad, otherwise 0."""
     system = loading.load(options.experiment)
-    if options.microphone is not None and not system.streams:
+    listens = options.microphone is not None
+    if listens and not system.streams:
         raise UserError("the attention of this experiment has no streaming form: it cannot listen to a microphone")
     recognizer = system.recognizer() if system.streams else Offline(system)
     hop_ms, latency = options.hop_ms or system.model.frame_ms, system.model.latency()
@@ -94,9 +95,8 @@ def run(options: argparse.Namespace) -> int:
     def inputs() -> Iterator[Input]:
         for path in options.audio or [None]:
             try:
-                file = path is not None
                 source = (
-                    AudioFile(path, hop_ms, options.realtime, options.raw) if file else Microphone(options.microphone, hop_ms)
+                    AudioFile(path, hop_ms, options.realtime, options.raw) if path else Microphone(options.microphone, hop_ms)
                 )
             except UserError as error:
                 bad.append(complain(error))

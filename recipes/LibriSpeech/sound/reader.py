@@ -1,6 +1,7 @@
 """A sound, whatever it comes in: opened once, read forwards, all of it."""
 
 import contextlib
+import errno
 import io
 import os
 import stat
@@ -268,7 +269,8 @@ def open_once(name: str) -> io.FileIO:
     try:
         file = io.FileIO(0, closefd=False) if name == STANDARD_INPUT else io.FileIO(name)
     except OSError as error:
-        raise UserError(f"cannot read {what}: {error.strerror}") from error
+        why = "it is closed" if error.errno == errno.EBADF else error.strerror
+        raise UserError(f"cannot read {what}: {why}") from error
     if file.isatty():
         raise UserError(f"{what} is a terminal: pipe a sound into this command, as in arecord -f S16_LE -r 16000 | ... -")
     return file
