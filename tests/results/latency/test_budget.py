@@ -192,7 +192,7 @@ def test_a_wrong_sum_is_noticed(run, monkeypatch, attention, wrong):
         ([str(HPARAMS / "sa.yaml"), "--hop_ms", "short"], "'short'"),
         ([str(HPARAMS / "sa.yaml"), "--output", "nowhere/latency.json"], "nowhere"),
         ([str(HPARAMS / "sa.yaml"), "--hops", "20"], "--hops"),
-        ([str(HPARAMS / "experiment.yaml")], "PLACEHOLDER"),
+        ([str(HPARAMS / "experiment.yaml")], "has no name"),
         ([], "YAML"),
     ],
     ids=str,
