@@ -60,6 +60,7 @@ from speech_attention.model import CTCModel, SpeechState
 from speech_attention.streaming import named_tensors, state_bytes, tree_map
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torchaudio.transforms import Spectrogram
 
 from recipes import files, machine
@@ -244,7 +245,8 @@ def step_proto(model: CTCModel, start: SpeechState) -> Any:
     level = logger.level
     try:
         logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
+        # The fused attention, as it is traced, lays out its result in another way than the plain one that is exported.
+        with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 Step(model, start).eval(),

@@ -25,6 +25,7 @@ TINY = {"dim": 16, "ffn_dim": 32, "num_layers": 2, "num_heads": 2, "left_context
 CASES = {
     "LLSA": ("llsa", {}),
     "LLSA-chunk3": ("llsa", {"attention": "{chunk: 3}"}),
+    "LLSA-relative": ("llsa", {"num_layers": 1, "attention": "{positions: relative}"}),
     "SA-Conformer": ("sa", {"block": "!name:speech_attention.blocks.ConformerBlock {kernel_size: 5}"}),
     "MAA-waveform": (
         "maa",
