@@ -110,4 +110,6 @@ def read_head(path: str | Path) -> tuple[list[int], list[str]]:
                 words.append(line.split()[1])
         except (ValueError, IndexError) as error:
             raise UserError(f"{path} is a damaged ARPA file, in the line {line.strip()[:80]!r}") from error
+    if counts and counts[0] != len(words):
+        raise UserError(f"{path} is a damaged ARPA file: it announces {counts[0]} words and has {len(words)}")
     return counts, [word for word in words if word not in ngram.MARKS]

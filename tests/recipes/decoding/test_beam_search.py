@@ -238,7 +238,8 @@ def test_a_run_with_a_language_model(tree, tmp_path, capsys):
         (gzip.compress(CORPUS.encode() * 100)[:-40], "is no text in UTF-8, or damaged"),
         (b"\\data\\\nngram 1=x\n", "damaged ARPA file, in the line 'ngram 1=x'"),
         (b"\\data\\\nngram 1=2\n\n\\1-grams:\n-1\n", "damaged ARPA file, in the line '-1'"),
-        (b"\\data\\\nngram 1=9\nngram 2=1\n\n\\1-grams:\n-1\tA\t0\n\n", "not an ARPA file that KenLM reads"),
+        (b"\\data\\\nngram 1=9\nngram 2=1\n\n\\1-grams:\n-1\tA\t0\n\n", "announces 9 words and has 1"),
+        (b"\\data\\\nngram 1=1\nngram 2=1\n\n\\1-grams:\n-1\tA\t0\n\n", "not an ARPA file that KenLM reads"),
         (b"\\data\\\nngram 1=1\n\n\\1-grams:\n-1\t7\t0\n\n\\end\\\n", "letters A to Z"),
     ],
 )
