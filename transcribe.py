@@ -36,7 +36,7 @@ from speech_attention.front_end import SAMPLE_RATE
 from speech_attention.model import Latency
 from speech_attention.recognizer import Output, Recognizer, Word
 
-from recipes.command_line import MENDABLE, Parser, UserError, complain, exit_code
+from recipes.command_line import MENDABLE, Parser, UserError, complain, exit_code, printable
 from recipes.LibriSpeech.inference import loading
 from recipes.LibriSpeech.inference.audio import AudioFile
 from recipes.LibriSpeech.inference.microphone import Microphone
@@ -232,11 +232,6 @@ class Offline:
     def run(self, streams: "Sequence[Offline]") -> list[Output]:
         """All of the text of each stream that has ended, nothing yet of the others."""
         return [self.system.offline(torch.cat(stream.samples)) if stream.ended else Output() for stream in streams]
-
-
-def printable(name: str) -> str:
-    """A name on one line, without tabs."""
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
 
 
 if __name__ == "__main__":

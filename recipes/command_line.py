@@ -101,11 +101,15 @@ class Parser(argparse.ArgumentParser):
 def complain(error: object) -> int:
     """Print one line about what the user can mend, in a process of several with its rank; returns the exit code."""
     rank = os.environ.get("RANK") if os.environ.get("WORLD_SIZE", "1") not in ("", "1") else None
-    words = " ".join(str(error).split())
-    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in words)
+    line = printable(" ".join(str(error).split()))
     with contextlib.suppress(OSError):  # nobody can be told of it
         print(f"error: {f'rank {rank}: ' if rank else ''}{line}", file=sys.stderr, flush=True)
     return MENDABLE
+
+
+def printable(text: str) -> str:
+    """A text in one line, without tabs: what cannot be printed as Python writes it."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def exit_code(command: Callable[[Sequence[str]], int | None], arguments: Sequence[str], interrupted: str = "stopped") -> int:

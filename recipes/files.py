@@ -37,7 +37,7 @@ def write_bytes(path: str | Path, content: bytes) -> None:
     except OSError as error:
         if error.errno is None:
             raise
-        raise type(error)(error.errno, error.strerror, str(path)) from error  # the system names the temporary file, or none
+        raise OSError(error.errno, error.strerror, str(path)) from error  # the system names the temporary file, or none
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -61,10 +61,6 @@ def _write(path: Path, content: bytes) -> None:
         if permissions is not None:
             temporary.chmod(permissions)
         os.replace(temporary, path)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error  # the user knows nothing of the temporary file
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -116,24 +112,34 @@ def to_write(text: str) -> Path:
     path = Path(text)
     if not text or path.is_dir() or text.endswith(os.sep):
         raise UserError(f"cannot write {text or 'a file without a name'}: give the name of a file, not of a folder")
-    if not (folder := Path(os.path.realpath(path)).parent).is_dir():  # of a link, that of its target
-        named = folder if path.is_symlink() else path.parent
-        raise UserError(f"cannot write {text}: there is no folder {named}: make it first, or give another one")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UserError(f"cannot write {text}: no permission: give another one")
-    return path
+    return _checked_place(path)
 
 
 def folder_to_write(text: str) -> Path:
     """As `to_write`, of a folder, which is made if it is not there, and the one that it is in is."""
     path = Path(text)
     if path.exists() and not path.is_dir():
-        raise UserError(f"cannot write to {text}: it is no folder: give another one")
-    if not path.exists() and not path.parent.is_dir():
-        raise UserError(f"cannot write to {text}: there is no folder {path.parent}: make it first, or give another one")
+        raise UserError(f"cannot write {text}: it is no folder: give another one")
+    return _checked_place(path)
+
+
+def _checked_place(path: Path) -> Path:
+    """A path, if something may be written there."""
+    if not (folder := Path(os.path.realpath(path)).parent).is_dir():  # of a link, that of its target
+        named = folder if path.is_symlink() else path.parent
+        raise UserError(f"cannot write {path}: there is no folder {named}: make it first, or give another one")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UserError(f"cannot write to {text}: no permission: give another one")
+        raise UserError(f"cannot write {path}: no permission: give another one")
     return path
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _json(text: str) -> Any:

@@ -260,10 +260,7 @@ def _check_block(node: dict, where: str) -> None:
 def entries_of(tag: str | None) -> Mapping[str, inspect.Parameter] | None:
     """The entries that a block with this tag may have; None where it has no such tag, or anything is taken."""
     kind, _, path = (tag or "").partition(":")
-    try:
-        target = pydoc.locate(path) if kind in ("!new", "!name") else None
-    except pydoc.ErrorDuringImport as error:  # a mistake in somebody's own module
-        raise UserError(error) from error
+    target = locate(path) if kind in ("!new", "!name") else None
     if not callable(target):  # no such class: hyperpyyaml says so
         return None
     try:
@@ -273,6 +270,14 @@ def entries_of(tag: str | None) -> Mapping[str, inspect.Parameter] | None:
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return None
     return {name: p for name, p in parameters.items() if p.kind is not p.VAR_POSITIONAL}
+
+
+def locate(name: str) -> Any:
+    """What an import path names; None if it is not there. What fails in somebody's own module is a UserError."""
+    try:
+        return pydoc.locate(name)
+    except pydoc.ErrorDuringImport as error:
+        raise UserError(error) from error
 
 
 def check_kind(key: str, before: Any, value: Any) -> None:

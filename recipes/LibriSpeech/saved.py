@@ -1,7 +1,6 @@
 """Checkpoints as they are read again: whatever is damaged is named, before anything in it is used."""
 
 import contextlib
-import hashlib
 import math
 import zipfile
 from collections.abc import Iterable
@@ -30,7 +29,7 @@ class Damaged(UserError):
 def write_sums(checkpoint: Path) -> None:
     """Write `SHA256SUMS` into the folder of a checkpoint that is complete."""
     names = sorted(path.name for path in checkpoint.iterdir() if path.name != SUMS)
-    files.write_text(checkpoint / SUMS, "".join(f"{_sum(checkpoint / name)}  {name}\n" for name in names))
+    files.write_text(checkpoint / SUMS, "".join(f"{files.sha256(checkpoint / name)}  {name}\n" for name in names))
 
 
 def checkpoints(folder: Path) -> list[Checkpoint]:
@@ -145,7 +144,7 @@ def _verify(checkpoint: Path, names: Iterable[str] = ()) -> None:
         path = checkpoint / name
         if not path.is_file():
             raise Damaged(f"{path} is missing, or no file")
-        if expected is not None and expected.get(name) != _sum(path):
+        if expected is not None and expected.get(name) != files.sha256(path):
             raise Damaged(f"{path} is damaged: it differs from its sum in {SUMS}")
         if expected is None and not _sound(path):
             raise Damaged(f"{path} is damaged")
@@ -157,14 +156,6 @@ def _whole(checkpoint: Path) -> bool:
         return bool(_meta(checkpoint))
     except Damaged:
         return False
-
-
-def _sum(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _sound(path: Path) -> bool:

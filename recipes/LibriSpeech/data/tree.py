@@ -228,24 +228,26 @@ def check_audio(path: Path) -> Audio:
                 if file.frames < 1:
                     return Audio(error="no samples")
                 if file.frames >= UNKNOWN:  # written to a pipe: its header could not be completed
-                    return Audio(len(reader.read_whole(path)), "file " + hashlib.md5(path.read_bytes()).hexdigest())
+                    return Audio(len(reader.read_whole(path)), _digest_of_file(path))
                 file.seek(file.frames - 1)
                 if len(file.read(1)) != 1:
                     return Audio(error="truncated")
-                behind = os.fstat(raw.fileno()).st_size - raw.tell()
-                if behind > TAG_BYTES:
+                if os.fstat(raw.fileno()).st_size - raw.tell() > TAG_BYTES:
                     return Audio(error="more in it than its header says")
                 samples = file.frames
-            known = head[:4] == b"fLaC" and any(
-                head[26:42]
-            )  # MD5 of the samples, in FLAC's header unless the encoder left it out
-            return Audio(samples, head[26:42].hex() if known else "file " + hashlib.md5(path.read_bytes()).hexdigest())
+            of_samples = head[26:42]  # their MD5, in FLAC's header unless the encoder left it out
+            known = head[:4] == b"fLaC" and any(of_samples)
+            return Audio(samples, of_samples.hex() if known else _digest_of_file(path))
     except soundfile.SoundFileError:
         return Audio(error="truncated or unreadable" if head[:4] == b"fLaC" else formats.what_to_do(str(path), head))
     except UserError as error:
         return Audio(error=str(error))
     except OSError as error:
         return Audio(error=str(error.strerror))
+
+
+def _digest_of_file(path: Path) -> str:
+    return "file " + hashlib.md5(path.read_bytes()).hexdigest()
 
 
 def some(names: Sequence[str | Path], what: str) -> str:

@@ -1,7 +1,6 @@
 """The ARPA file of a language model: one that is given, known by its content, or one that is estimated from a text and kept."""
 
 import gzip
-import hashlib
 import itertools
 import zlib
 from collections.abc import Collection, Mapping
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.command_line import UserError
-from recipes.files import write_bytes
+from recipes.files import sha256, write_bytes
 from recipes.LibriSpeech.decoding import ngram
 
 ORDER = 4
@@ -46,11 +45,7 @@ def find_arpa(
         and how many sentences were left out.
     """
     path = Path(path)
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    description: dict[str, Any] = {"file": path.name, "sha256": digest.hexdigest()}
+    description: dict[str, Any] = {"file": path.name, "sha256": sha256(path)}
     if not is_arpa(path):
         words, stream, left_out = ngram.read_text(path, leave_out)
         marks = 2 * int((stream == ngram.BEGIN).sum())

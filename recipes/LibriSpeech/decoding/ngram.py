@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from recipes.command_line import UserError
 from recipes.LibriSpeech.data.tree import NOT_ALLOWED
+from recipes.LibriSpeech.sound.formats import PACKED
 
 MARKS = ("<unk>", "<s>", "</s>")
 UNK, BEGIN, END = range(3)
@@ -35,17 +36,14 @@ OF_NO_TEXT = re.compile(r"\\(data|end|\d+-grams:)\\?\s*$|[-+]?\d[\d.eE+-]*\t|.*\
 """A line of an ARPA file (of its frame, or a number and a tab), or of none."""
 BOM = "\ufeff"
 """The byte order mark that some editors put at the beginning of a text."""
-NOT_READ = {
-    b"mmap lm http://kheafield.com": "a binary of KenLM: give the ARPA file that it was made from",
-    b"BZh": "packed by bzip2: unpack it with bunzip2",
-    b"\xfd7zXZ": "packed by xz: unpack it with unxz",
-    b"(\xb5/\xfd": "packed by zstd: unpack it with unzstd",
-    b"PK\x03\x04": "a ZIP archive: unpack it",
-    b"%PDF": "a PDF: save its text, one sentence a line",
-    b"\xff\xfe": "in UTF-16: save it in UTF-8",
-    b"\xfe\xff": "in UTF-16: save it in UTF-8",
-}
-"""How files begin that are no plain text, and what to do about them."""
+NOT_READ = (
+    *PACKED,
+    (0, b"mmap lm http://kheafield.com", "a binary of KenLM", "give the ARPA file that it was made from"),
+    (0, b"%PDF", "a PDF", "save its text, one sentence a line"),
+    (0, b"\xff\xfe", "in UTF-16", "save it in UTF-8"),
+    (0, b"\xfe\xff", "in UTF-16", "save it in UTF-8"),
+)
+"""Signatures of what is no plain text, see `PACKED`."""
 MOST_WORDS = 12_000_000
 """All of LibriSpeech's transcripts and their marks; estimating takes about 500 bytes of memory for each."""
 MOST_ODD = 1 / 4
@@ -86,9 +84,11 @@ def open_text(path: str | Path) -> Iterator[TextIO]:
             opener: Callable = gzip.open if file.read(2) == b"\x1f\x8b" else open
         with opener(path, "rb") as file:
             head = file.read(4096)
-        known = next((words for begin, words in NOT_READ.items() if head.startswith(begin)), None)
-        if known or b"\0" in head:
-            raise UserError(f"{path} is {known or 'no text, but binary: give a text or an ARPA file, plain or gzipped'}")
+        for place, mark, kind, advice in NOT_READ:
+            if head[place:].startswith(mark):
+                raise UserError(f"{path} is {kind}: {advice}")
+        if b"\0" in head:
+            raise UserError(f"{path} is no text, but binary: give a text or an ARPA file, plain or gzipped")
         with opener(path, "rt", encoding="utf-8") as lines:
             yield lines
     except (UnicodeDecodeError, EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -2,7 +2,6 @@
 
 import io
 import math
-import pydoc
 import re
 import sys
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from speech_attention.recognizer import Output, Recognizer
 
 from recipes.command_line import UserError, mendable
 from recipes.LibriSpeech import run_folder, saved
+from recipes.LibriSpeech.checks import locate
 from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.yaml_text import tagged
 
@@ -131,14 +131,6 @@ def _check_classes(node: Any) -> None:
             tag = str(node["class"])
             found = re.fullmatch(r"!(?:new|name):([\w.]+)", tag)
             foreign = not found or found[1].partition(".")[0] in sys.stdlib_module_names
-            target = None if foreign or not found else _locate(found[1])
+            target = None if foreign or not found else locate(found[1])
             if not (isinstance(target, type) and issubclass(target, torch.nn.Module)):
                 raise UserError(f"{tag} names no module of torch that is installed here: it is not made")
-
-
-def _locate(name: str) -> Any:
-    """What an import path names; None if it is not there, or cannot be imported."""
-    try:
-        return pydoc.locate(name)
-    except pydoc.ErrorDuringImport as error:
-        raise UserError(error) from error

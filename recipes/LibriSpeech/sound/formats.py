@@ -26,7 +26,7 @@ CONVERTED = (
     (28, b"\x80theora", "Theora video in Ogg"),
 )
 """Where a signature stands, the signature, and the name of the format: ffmpeg reads all of these."""
-OTHERS = (
+PACKED = (
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself", "git lfs pull fetches it"),
     (0, b"\x1f\x8b", "compressed by gzip", "unpack it first: gunzip"),
     (0, b"PK\x03\x04", "a zip archive", "unpack it first: unzip"),
@@ -35,6 +35,9 @@ OTHERS = (
     (0, b"(\xb5/\xfd", "compressed by zstd", "unpack it first: unzstd"),
     (0, b"7z\xbc\xaf", "a 7-zip archive", "unpack it first: 7z x"),
     (257, b"ustar", "a tar archive", "unpack it first: tar -xf"),
+)
+"""What holds a file of any kind: where its signature stands, the signature, its name, and what to do about it."""
+SILENT = (
     (0, b"%PDF", "a PDF", "give the sound itself"),
     (0, b"\x89PNG", "a picture", "give the sound itself"),
     (0, b"\xff\xd8\xff", "a picture", "give the sound itself"),
@@ -74,7 +77,7 @@ def what_to_do(name: str, head: bytes) -> str:
     for place, mark, kind in CONVERTED:
         if head[place:].startswith(mark) and (mark != b"G" or head[188:189] == b"G"):
             return f"it is {kind}: convert it: {ffmpeg(name)}"
-    for place, mark, kind, advice in OTHERS:
+    for place, mark, kind, advice in PACKED + SILENT:
         if head[place:].startswith(mark):
             return f"it is {kind}: {advice}"
     if not head:
