@@ -66,7 +66,7 @@ def join(backend: str) -> None:
     if not check():
         return
     local = int(os.environ["LOCAL_RANK"])
-    if backend not in ("nccl", "gloo", "mpi") or not getattr(distributed, f"is_{backend}_available")():
+    if not getattr(distributed, f"is_{backend}_available")():
         raise UserError(f"--distributed_backend {backend} is not there in this PyTorch: give gloo, or nccl for GPUs")
     if backend == "nccl":
         if local >= torch.cuda.device_count():

@@ -77,7 +77,7 @@ def test_a_page_names_the_damaged_file(name, damage, tmp_path):
         FILES[name](path)
 
 
-@pytest.mark.parametrize("content", [b"", b"3", b"a: b", b"- a", b"- {paper: x}", b"{", b"\xff", b"\t- a: [", b"[" * 10_000])
+@pytest.mark.parametrize("content", [b"", b"3", b"a: b", b"- a", b"- {paper: x}", b"{", b"\xff", b"\t- a: [", b"[" * 1_000])
 def test_published_numbers_that_are_damaged(content, tmp_path):
     path = tmp_path / "published.yaml"
     path.write_bytes(content)

@@ -34,7 +34,7 @@ DAMAGES = {
     "null": lambda data: b"null",
     "number": lambda data: b"3",
     "list": lambda data: b"[]",
-    "deep": lambda data: b"[" * 3_000,
+    "deep": lambda data: b"[" * 1_000,
     "pickle": lambda data: pickle.dumps(RunsCode()),
     "missing": None,
     "folder": None,

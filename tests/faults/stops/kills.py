@@ -35,8 +35,8 @@ SYSTEMS = {
     "SummaryMixing Conformer": {"yaml": "summary_mixing", **CONFORMER},
 }
 """Trainings by name, and their options."""
-TIMES = {"seconds", "cpu_seconds", "throughput", "test_real_time_factor", "peak_mib", "time_s"}
-"""Entries of a log or a summary that differ between two trainings that are the same."""
+TIMES = {"seconds", "cpu_seconds", "throughput", "test_real_time_factor", "peak_mib", "time_s", "git"}
+"""Entries of a log or a summary that differ between two trainings that are the same, if somebody edits the code meanwhile."""
 CHANGES = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "subprocess.Popen"}
 """What Python tells of (see `sys.addaudithook`) before it changes something on the disk, or starts a process that does."""
 
