@@ -125,9 +125,9 @@ def folder_to_write(text: str) -> Path:
 
 def _checked_place(path: Path) -> Path:
     """A path, if something may be written there."""
-    if not (folder := Path(os.path.realpath(path)).parent).is_dir():  # of a link, that of its target
-        named = folder if path.is_symlink() else path.parent
-        raise UserError(f"cannot write {path}: there is no folder {named}: make it first, or give another one")
+    folder = Path(os.path.realpath(path)).parent if path.is_symlink() else path.parent
+    if not folder.is_dir():
+        raise UserError(f"cannot write {path}: there is no folder {folder}: make it first, or give another one")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise UserError(f"cannot write {path}: no permission: give another one")
     return path

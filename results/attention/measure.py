@@ -130,7 +130,7 @@ def run(options: Namespace) -> tuple[dict, tuple | None]:
     hop, window = model.front_end.hop, model.front_end.window
     lengths = [-(-round(data.data[key]["duration"] * SAMPLE_RATE) // hop) for key in data.data_ids]
     phones = textgrids and {
-        key: frame_phones(read_tier(textgrids[key], "phones"), length, hop, window)
+        key: frame_phones(read_tier(textgrids[key], "phones", length * hop), length, hop, window)
         for key, length in zip(progress(data.data_ids, "TextGrids"), lengths)
     }
     result = {

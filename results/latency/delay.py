@@ -44,7 +44,7 @@ def word_ends(system: Trained, utterance: dict, textgrids: dict[str, Path] | Non
     """Where each word of the reference ends, in samples; None where no alignment fits the transcript, see `alignments`."""
     words, signal = utterance["words"].split(), utterance["sig"]
     if textgrids:
-        ends = spoken_ends(textgrids[utterance["id"]], words)
+        ends = spoken_ends(textgrids[utterance["id"]], words, len(signal))
     else:
         log_probs, _ = system.model(signal[None], torch.tensor([len(signal)]))
         ends = ctc_ends(log_probs[0], words, system.model.front_end.hop)

@@ -73,6 +73,7 @@ SIGNATURES = (
     no_sound("a.pcm", (NOISE * 30000).astype("<i2").tobytes(), "--raw RATE"),
     no_sound("zeros", bytes(5000), "--raw RATE"),
     no_sound("cut.wav", b"RIFF\0\0\0\0WAVEfmt ", "cut off"),
+    no_sound("zeros.wav", b"RIFF\0\0\0\0WAVE" + ZEROS, "a damaged header"),
     no_sound("formless.wav", b"RIFF\0\0\0\0WAVEdata\0\1\0\0" + ZEROS, "without a format"),
     no_sound("head.flac", b"fLaC" + bytes(100), "damaged"),
     no_sound("head.ogg", b"OggS\0\2" + bytes(10), "damaged"),
@@ -83,6 +84,13 @@ SIGNATURES = (
 def pipe_with_sound(place):
     """A sound on standard input, through a file."""
     soundfile.write(place.here / "in.wav", NOISE, 16000)
+
+
+def unaligned(place):
+    """A WAV whose header leaves out the bytes of a sample, which follow from the rest."""
+    pipe_with_sound(place)
+    data = (place.here / "in.wav").read_bytes()
+    (place.here / "a.wav").write_bytes(data[:32] + bytes(2) + data[34:])
 
 
 def pipe_with_mp3(place):
@@ -119,6 +127,7 @@ OTHERS = (
     Case("transcribe $run -", ("standard input", "it is empty")),
     Case("transcribe $run - --json", ('"file": "-"', '"seconds": 1.0'), 0, before=pipe_with_sound, process=STDIN),
     Case("transcribe $run - in.wav", ("-\t", "in.wav\t"), 0, before=pipe_with_sound, process=STDIN),
+    Case("transcribe $run a.wav --json", ('"seconds": 1.0',), 0, before=unaligned),
     Case("transcribe $run in.wav - --batch 2", ("-\t", "in.wav\t"), 0, before=pipe_with_sound, process=STDIN),
     Case("transcribe $run /dev/stdin", (), 0, before=pipe_with_sound, process=STDIN),
     Case("transcribe $run - --json", ('"seconds": 1.0',), 0, before=pipe_with_mp3, process=PIPE),

@@ -26,6 +26,21 @@ def a_run_without_weights(place):
         path.unlink()
 
 
+def aligned(*names, seconds=2):
+    """Write the alignments of an utterance, which has two seconds."""
+
+    def write(place):
+        tier = f'class = "IntervalTier"\nname = "words"\nxmin = 0\nxmax = {seconds}\nintervals: size = 1\n'
+        interval = f'intervals [1]:\nxmin = 0\nxmax = {seconds}\ntext = "utterance"\n'
+        head = f'File type = "ooTextFile"\nObject class = "TextGrid"\n\nxmin = 0\nxmax = {seconds}\n'
+        for name in names:
+            path = place.here / "grids" / name / "104-7-0000.TextGrid"
+            path.parent.mkdir(parents=True)
+            path.write_text(f"{head}tiers? <exists>\nsize = 1\nitem []:\nitem [1]:\n{tier}{interval}")
+
+    return write
+
+
 OPTIONS = (
     Case("results.pages x", ("unrecognized arguments: x",)),
     Case("results.latency.budget", ("required: YAML",)),
@@ -39,6 +54,7 @@ OPTIONS = (
     *(Case(f"{BUDGET} --hop_ms {hop}", (f"--hop_ms {hop} must be",)) for hop in ("0", "-1", "nan", "inf", "1e-05", "1e+300")),
     Case(f"{BUDGET} --hop_ms x", ("--hop_ms", "'x'")),
     Case(f"{BUDGET} --output no/a.json", ("there is no folder no",)),
+    Case(f"{BUDGET} --output no/../a.json", ("there is no folder no/..",)),
     Case(f"{BUDGET} --output .", ("not of a folder",)),
     Case(f"{BUDGET} --output file/a.json", ("there is no folder file",), before=a_file),
     Case(f"{BUDGET} --output ''", ("--output is empty",)),
@@ -55,6 +71,13 @@ OPTIONS = (
     Case(f"{DELAY} --data_folder ''", ("--data_folder is empty",)),
     Case(f"{DELAY} --data_folder nowhere", ("nowhere is not there",)),
     Case(f"{DELAY} --alignments nowhere", ("no folder nowhere",)),
+    Case(f"{DELAY} --alignments grids", ("104-7-0000 has two alignments, grids/a/", "grids/b/"), before=aligned("a", "b")),
+    Case(
+        f"{DELAY} --alignments grids",
+        ("104-7-0000.TextGrid has words until 90 s", "at 2 s", "in seconds"),
+        before=aligned("a", seconds=90),
+    ),
+    Case(f"{MAPS} --alignments grids", ("has no tier phones: there are words",), before=aligned("a")),
     Case(f"{DELAY} --output no/a.json", ("there is no folder no",)),
     Case(f"{DELAY} --bad", ("unrecognized arguments: --bad",)),
     Case("results.latency.soak nowhere", ("nowhere is not the folder of an experiment",)),

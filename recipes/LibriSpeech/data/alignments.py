@@ -4,6 +4,7 @@ A TextGrid says when the word was spoken. CTC only says in which frame the syste
 through the reference, which is often before or after the sound.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,13 +32,17 @@ def find_textgrids(folder: str | Path) -> dict[str, Path]:
     """The TextGrids in a folder and the folders below it: a dict from utterance id to path."""
     if not Path(folder).is_dir():
         raise UserError(f"no folder {folder}: give the one that holds <utterance id>.TextGrid, at any depth")
-    found = {path.stem: path for path in sorted(Path(folder).rglob("*.TextGrid"))}
+    found: dict[str, Path] = {}
+    for path in sorted(Path(folder).rglob("[!.]*.TextGrid")):
+        if path.stem in found:
+            raise UserError(f"{path.stem} has two alignments, {found[path.stem]} and {path}: remove one of them")
+        found[path.stem] = path
     if not found:
         raise UserError(f"{folder} holds no file <utterance id>.TextGrid, at any depth")
     return found
 
 
-def read_tier(path: str | Path, tier: str) -> list[Interval]:
+def read_tier(path: str | Path, tier: str, samples: float = math.inf) -> list[Interval]:
     """The intervals of one tier of a TextGrid, without the empty ones.
 
     Arguments
@@ -45,6 +50,8 @@ def read_tier(path: str | Path, tier: str) -> list[Interval]:
     path : str or Path
     tier : str
         E.g. "words" or "phones".
+    samples : int
+        Of its utterance, beyond which it may go by half a second.
 
     Returns
     -------
@@ -53,7 +60,7 @@ def read_tier(path: str | Path, tier: str) -> list[Interval]:
     Raises
     ------
     UserError
-        If the file is not a TextGrid, or does not have that tier of intervals.
+        If the file is not a TextGrid, does not have that tier of intervals, or goes beyond its utterance.
     """
     try:
         from praatio import textgrid
@@ -63,13 +70,18 @@ def read_tier(path: str | Path, tier: str) -> list[Interval]:
         grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False)
         entries = grid.getTier(tier).entries if tier in grid.tierNames else None
         if entries is not None:
-            return [Interval(e.label, round(e.start * SAMPLE_RATE), round(e.end * SAMPLE_RATE)) for e in entries]
+            found = [Interval(e.label, round(e.start * SAMPLE_RATE), round(e.end * SAMPLE_RATE)) for e in entries]
     except Exception as error:  # whatever a damaged file makes its parser stumble over
         raise UserError(f"cannot read {path} as a TextGrid with the intervals of a tier {tier}") from error
-    raise UserError(f"{path} has no tier {tier}: there are {', '.join(grid.tierNames) or 'none'}")
+    if entries is None:
+        raise UserError(f"{path} has no tier {tier}: there are {', '.join(grid.tierNames) or 'none'}")
+    if found and found[-1].end > samples + SAMPLE_RATE / 2:
+        times = f"{tier} until {found[-1].end / SAMPLE_RATE:g} s, and its utterance ends at {samples / SAMPLE_RATE:g} s"
+        raise UserError(f"{path} has {times}: give its own alignment, in seconds")
+    return found
 
 
-def spoken_ends(path: str | Path, words: Sequence[str]) -> list[int] | None:
+def spoken_ends(path: str | Path, words: Sequence[str], samples: float = math.inf) -> list[int] | None:
     """Where each word of an utterance ends, by its TextGrid.
 
     Arguments
@@ -78,13 +90,15 @@ def spoken_ends(path: str | Path, words: Sequence[str]) -> list[int] | None:
         A TextGrid with the tier "words".
     words : list of str
         The transcript.
+    samples : int
+        See `read_tier`.
 
     Returns
     -------
     list of int or None
         Samples. None where the TextGrid has other words than the transcript (`<unk>` may be any).
     """
-    intervals = read_tier(path, "words")
+    intervals = read_tier(path, "words", samples)
     labels = [interval.label.upper() for interval in intervals]
     if len(labels) != len(words) or any(label not in (word, UNKNOWN) for label, word in zip(labels, words)):
         return None

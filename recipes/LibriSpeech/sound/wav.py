@@ -58,6 +58,8 @@ def read_header(tape: Tape, name: str) -> Header:
         if len(start) < 8:
             raise UserError(f"{name} is a WAV that ends before its sound: it was cut off, or never written")
         kind, length = start[:4], int.from_bytes(start[4:], "little")
+        if not (kind.isascii() and kind.decode().isprintable()):  # a wrong length led to what is no chunk
+            raise UserError(f"{name} is a WAV with a damaged header: get it again")
         if kind == b"data":
             break
         if kind in (b"fmt ", b"fact", b"ds64"):
@@ -74,12 +76,13 @@ def read_header(tape: Tape, name: str) -> Header:
         raise UserError(f"{name} is a WAV without a format before its sound: it is damaged")
     if length == 0xFFFFFFFF and long_length is not None:
         length = long_length
+    align = int.from_bytes(form[20:22], "little") or 1  # libsndfile needs none for PCM
     follows = tape.peek(4)
     there = tape.left is None or length <= tape.left
     if length == 0 and (not follows or follows in AFTER_SOUND) or length and there and tape.left is not None:
-        return Header(form + count, int.from_bytes(form[20:22], "little"), length)
+        return Header(form + count, align, length)
     guessed = any(low <= length <= high for low, high in PLACEHOLDERS)
-    return Header(form + (b"" if guessed else count), int.from_bytes(form[20:22], "little"), None if guessed else length)
+    return Header(form + (b"" if guessed else count), align, None if guessed else length)
 
 
 def skip_to_next(tape: Tape) -> bool:

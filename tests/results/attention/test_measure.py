@@ -74,7 +74,7 @@ def test_what_is_summed_up(monkeypatch):
 
 @pytest.mark.slow
 def test_the_command(make, tmp_path, capsys, monkeypatch):
-    experiment, output = make("llsa", attention="{left_context: 6, lookahead: 2, chunk: 2}"), tmp_path / "out" / "put"
+    experiment, output = make("llsa", attention="{left_context: 6, lookahead: 2, chunk: 2}"), tmp_path / "put"
     options = [str(experiment), "--output", str(output)]
     monkeypatch.setattr(measure.map_statistics, "lift", partial(measure.map_statistics.lift, least=40))
     capsys.readouterr()
