@@ -88,7 +88,7 @@ def check(folder: str | Path, config: dict) -> None:
     if "model" not in before:
         raise damaged(Path(folder) / CONFIG)
     before = optimization.completed(before)
-    changed = [key for key in sorted(config.keys() - INCIDENTAL) if not _same(config[key], before.get(key))]
+    changed = [key for key in sorted(config.keys() - INCIDENTAL) if config[key] != before.get(key)]
     if changed:
         raise UserError(
             f"{folder} holds an experiment with another {', '.join(changed)}: go on with its own configuration, give "
@@ -104,11 +104,6 @@ def check_kinds(folder: Path) -> None:
     for pattern in FILES:
         if wrong := [path for path in folder.glob(pattern) if path.is_dir()]:
             raise UserError(f"{wrong[0]} is a folder, where a file belongs: move it away, or give another --output_folder")
-
-
-def _same(one: object, other: object) -> bool:
-    """Whether two values are equal, where NaN equals itself."""
-    return one == other or json.dumps(one) == json.dumps(other)
 
 
 def save(folder: Path, text: str, data: dict[str, str], command: str) -> None:

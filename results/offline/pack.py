@@ -163,9 +163,9 @@ def pack(options):
         shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
     write_parts(chapters, output, options.part_mib)
     git = ["git", "-C", str(ROOT)]
-    if subprocess.run([*git, "status", "--porcelain"], check=True, capture_output=True).stdout:
+    if subprocess.run([*git, "status", "--porcelain"], check=True, capture_output=True, text=True).stdout:
         print("WARNING: there are changes that are not committed; the pack has the last commit", file=sys.stderr)
-    subprocess.run([*git, "archive", "-o", str(output / "code.tar.gz"), "HEAD"], check=True)
+    subprocess.run([*git, "archive", "-o", str(output / "code.tar.gz"), "HEAD"], check=True, capture_output=True, text=True)
     commit = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     if packages and subprocess.run(download_command(packages, options.python, output / "wheels")).returncode:
         raise UserError("pip has not found all wheels: see above; name what the other machine has in --there")
@@ -216,8 +216,7 @@ def command(arguments: Sequence[str]) -> None:
         else:
             pack(options)
     except subprocess.CalledProcessError as error:
-        said = (error.stderr or b"").decode(errors="replace") if isinstance(error.stderr, bytes) else error.stderr or ""
-        raise UserError(f"{' '.join(map(str, error.cmd[:4]))} failed: {said or error}") from error
+        raise UserError(f"{' '.join(map(str, error.cmd[:4]))} failed: {error.stderr or error}") from error
     except (packed_run.Refused, soundfile.SoundFileError) as error:
         raise UserError(error) from error
 

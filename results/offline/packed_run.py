@@ -245,18 +245,16 @@ def main(arguments):
                 raise Refused(f"--{name} {getattr(options, name)} must be above 0")
         return go(options, others)
     except ImportError as error:
-        print(f"error: {error}: pack it with the packages that this machine lacks, see --there of the packing", file=sys.stderr)
-        return 2
+        line = f"{error}: pack it with the packages that this machine lacks, see --there of the packing"
     except (Refused, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        line = str(error)
     except (tarfile.TarError, EOFError, zlib.error, MemoryError) as error:
-        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        print(f"error: a file of the pack is damaged, or memory is short ({said}): copy the pack again", file=sys.stderr)
-        return 2
+        line = f"a file of the pack is damaged, or memory is short ({type(error).__name__}: {error}): copy the pack again"
     except KeyboardInterrupt:
         print("stopped: the same command goes on", file=sys.stderr)
         return 130
+    print(f"error: {' '.join(line.split())}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":
