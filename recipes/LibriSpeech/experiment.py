@@ -33,6 +33,8 @@ from recipes.LibriSpeech.yaml_text import tag_of
 INCIDENTAL = {"output_folder", "data_folder", "embedded_folder", "stage", "download", "num_workers", "ckpt_interval_minutes"}
 INCIDENTAL |= {"ckpt_interval_steps", "eval_batch_size", "skip_bad", "lm", "lm_folder", "tensorboard"}
 """Keys that may change between two starts of one experiment: they do not change what it computes from the same data."""
+PARTICULAR = {"left_context", "lookahead", "kernel_size", "pairs"}
+"""Keys that some attentions and blocks read, and others do not."""
 REFERENCE = re.compile(r"!ref <(\w+)>")
 """A key that a YAML file uses elsewhere."""
 
@@ -131,8 +133,6 @@ def resolve(path: str | Path, overrides: str | Mapping[str, Any] = "") -> str:
     merge(merged, yaml_text.parse((HPARAMS / "scale" / f"{scale}.yaml").read_text()))
     merge(merged, of_path, optional=optional)
     merge(merged, last, optional=optional)
-    if "model" in of_path:
-        _check_used(last, yaml_text.dump(merged), path)
     choose_splits(merged)
     if merged["output_folder"] is None:
         data = "embedded" if merged["data_folder"] is None else "librispeech"
@@ -140,8 +140,10 @@ def resolve(path: str | Path, overrides: str | Mapping[str, Any] = "") -> str:
     check_entries(merged)
     if open_keys := [key for key, value in merged.items() if tag_of(value) == "!PLACEHOLDER"]:
         raise UserError(f"{path} has no {', '.join(open_keys)}: give the YAML of an attention, as {', '.join(attention_files())}")
+    text = yaml_text.dump(merged)
+    _check_used(last, text, path, whole="model" in of_path)
     try:
-        resolved = yaml_text.parse(resolve_references(yaml_text.dump(merged)).getvalue())
+        resolved = yaml_text.parse(resolve_references(text).getvalue())
     except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         raise UserError(f"{path}: {in_words(error)}") from error
     check_entries(resolved)  # what was a reference has its value now
@@ -240,15 +242,14 @@ def parse_yaml(text: str, source: str) -> Any:
     return node
 
 
-def _check_used(overrides: Mapping[str, Any], merged: str, path: str | Path) -> None:
-    """Refuse changes of keys that the objects of a YAML with all values written out, as of `--stage show`, do not read."""
-    read = {key for file in HPARAMS.glob("**/*.yaml") for key in REFERENCE.findall(file.read_text())}
-    unread = sorted((read | {"scale"}) & overrides.keys() - set(REFERENCE.findall(merged)))
-    if unread:
-        raise UserError(
-            f"{path} has all values written out, so --{unread[0]} would change nothing: change the file, or give the YAML of an "
-            "attention"
-        )
+def _check_used(overrides: Mapping[str, Any], merged: str, path: str | Path, whole: bool) -> None:
+    """Refuse changes of keys that no object reads, as AA no look-ahead, or, in a YAML that is the `whole` experiment with all
+    values written out, as of `--stage show`, none at all."""
+    known = {key for file in HPARAMS.glob("**/*.yaml") for key in REFERENCE.findall(file.read_text())} | {"scale"}
+    if unread := sorted((known if whole else PARTICULAR) & overrides.keys() - set(REFERENCE.findall(merged))):
+        why = f"{path} has all values written out" if whole else f"nothing in {path}, with the changes to it, reads this key"
+        do = "change the file, or give the YAML of an attention" if whole else "leave it out"
+        raise UserError(f"--{unread[0]} would change nothing, as {why}: {do}")
 
 
 def merge(base: dict, changes: dict, where: str = "", optional: Collection[str] = ()) -> None:

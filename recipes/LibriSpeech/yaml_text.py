@@ -30,7 +30,7 @@ def dump(node: Any) -> str:
 
     A block that occurs several times is written once, and named by the first key of the outermost mapping that holds it.
     """
-    _drop_comments(node)
+    _make_writable(node)
     for key, value in reversed(list(node.items())):
         if hasattr(value, "yaml_set_anchor"):
             value.yaml_set_anchor(key)
@@ -59,12 +59,19 @@ def can_hold(text: str) -> bool:
     return not re.search(r"[\ud800-\udfff\x85]", text)
 
 
-def _drop_comments(node: Any) -> None:
-    if isinstance(node, (dict, list)):
-        if hasattr(node, "_yaml_comment"):
-            del node._yaml_comment
-        for child in node.values() if isinstance(node, dict) else node:
-            _drop_comments(child)
+def _make_writable(node: Any) -> bool:
+    """Take comments away, and write lists of blocks, and what they are in, in lines: within [ ] ruamel leaves out the braces of
+    a block of one entry. Whether there is such a list."""
+    if not isinstance(node, (dict, list)):
+        return False
+    if hasattr(node, "_yaml_comment"):
+        del node._yaml_comment
+    children = list(node.values()) if isinstance(node, dict) else node
+    lists = [_make_writable(child) for child in children]
+    in_lines = any(lists) or (isinstance(node, list) and any(isinstance(child, dict) for child in children))
+    if in_lines and hasattr(node, "fa"):
+        node.fa.set_block_style()
+    return in_lines
 
 
 def _entries(text: str) -> Iterator[tuple[str, tuple[str, ...], re.Match[str] | None]]:

@@ -6,6 +6,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -112,14 +113,16 @@ def build(description: dict) -> CTCModel:
     Raises
     ------
     UserError
-        If it names anything but modules of torch, this project's or others: a folder from elsewhere shall run nothing.
+        If it names anything but modules of torch, this project's or others, and functions on tensors: a folder from elsewhere
+        shall run nothing.
     """
     _check_classes(description)
     return load_hyperpyyaml(io.StringIO(f"model: {tagged(description)}"))["model"]
 
 
 def _check_classes(node: Any) -> None:
-    """Refuse what is no `!new:` or `!name:` of a module, without importing anything of Python's own library for it."""
+    """Refuse what is no `!new:` or `!name:` of a module, nor the `!name:` of a function on tensors, without importing anything
+    of Python's own library for it."""
     if isinstance(node, list):
         for child in node:
             _check_classes(child)
@@ -132,5 +135,12 @@ def _check_classes(node: Any) -> None:
             found = re.fullmatch(r"!(?:new|name):([\w.]+)", tag)
             foreign = not found or found[1].partition(".")[0] in sys.stdlib_module_names
             target = None if foreign or not found else locate(found[1])
-            if not (isinstance(target, type) and issubclass(target, torch.nn.Module)):
+            module = isinstance(target, type) and issubclass(target, torch.nn.Module)
+            if not module and not (found and tag.startswith("!name:") and _is_function(found[1], target)):
                 raise UserError(f"{tag} names no module of torch that is installed here: it is not made")
+
+
+def _is_function(name: str, target: Any) -> bool:
+    """Whether it is a function of this project or of torch.nn.functional itself, which names other things, too."""
+    own = isinstance(target, FunctionType) and target.__module__.startswith("speech_attention.")
+    return own or (callable(target) and re.fullmatch(r"torch\.nn\.functional\.\w+", name) is not None)

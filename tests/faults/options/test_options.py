@@ -111,7 +111,7 @@ CASES = (
     Case("train mine.yaml", ("output_folder=3 must be a path, in quotes",), before=yaml(f"{WHOLE}output_folder: 3\n")),
     Case("train mine.yaml", ("data_folder=(empty) must be a path",), before=yaml("name: a\ndata_folder: ''\n")),
     Case("train mine.yaml", ("name=300000.0 must be text, in quotes",), before=yaml(WHOLE.replace("mine", "3e5"))),
-    Case("train mine.yaml --dim 32", ("all values written out, so --dim would change nothing",), before=shown),
+    Case("train mine.yaml --dim 32", ("--dim would change nothing, as mine.yaml has all values written out",), before=shown),
     Case("train mine.yaml --scale base", ("--scale would change nothing",), before=shown),
     Case("train mine.yaml --attention '{chunk: 2}'", ("--attention would change nothing",), before=shown),
     Case("train mine.yaml --stage show --seed 3", ("seed: 3 ", "name: llsa"), 0, before=shown),

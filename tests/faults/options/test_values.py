@@ -10,7 +10,7 @@ from recipes.LibriSpeech import yaml_text
 from recipes.LibriSpeech.checks import HPARAMS, LITERAL
 from tests.faults.case import Case, check
 
-CONFORMER = "--block '!name:speech_attention.blocks.ConformerBlock {}'"
+CONFORMER = "--block '!name:speech_attention.blocks.ConformerBlock {kernel_size: !ref <kernel_size>}'"
 FINITE, LARGE = "must be a finite number", "is too large"
 CASES = (
     # Numbers
@@ -27,8 +27,21 @@ CASES = (
     Case("TRAIN --num_layers 0", ("num_layers=0 must be from 1",)),
     Case(f"TRAIN --kernel_size 0 {CONFORMER}", ("kernel_size=0 must be from 1",)),
     Case("TRAIN --left_context -1", ("left_context=-1 must be from 0",)),
-    Case("TRAIN --lookahead 2000000", ("lookahead=2000000 is too large: at most 1,000",)),
+    Case("TRAIN --lookahead 2000000", ("lookahead=2000000 is too large: at most 1,500",)),
+    Case(
+        "train $root/hparams/llsa.yaml --stage show --left_context 10000 --attention '{lookahead: 3}'",
+        ("left_context: 10000",),
+        0,
+    ),
+    Case("TRAIN --attention '{left_context: 10001}'", ("attention.left_context=10001 is too large: at most 10,000",)),
+    # Keys that nothing reads
+    Case("train $root/hparams/aa.yaml --lookahead 3", ("--lookahead would change nothing", "reads this key: leave it out")),
+    Case("train $root/hparams/summary_mixing.yaml --left_context 8", ("--left_context would change nothing",)),
+    Case("TRAIN --kernel_size 5", ("--kernel_size would change nothing",)),
+    Case("TRAIN --pairs '[0]'", ("--pairs would change nothing",)),
+    Case("TRAIN --attention '!name:speech_attention.attention.AA {num_heads: 2}' --left_context 8", ("would change nothing",)),
     Case("TRAIN --seed -1", ("seed=-1 must be from 0",)),
+    Case("TRAIN --seed '!ref <dim> * 1.5'", ("seed=24.0 must be from 0 to 4,294,967,295, a whole number",)),
     Case("TRAIN --seed 1180591620717411303424", ("seed=1180591620717411303424", LARGE)),
     Case("TRAIN --finetune '{epochs: 1e9}'", ("finetune.epochs=1000000000.0 must be a whole number",)),
     Case("TRAIN --finetune '{epochs: 1000000000}'", ("finetune.epochs=1000000000 is too large: at most 1,000,000",)),
@@ -82,6 +95,11 @@ CASES = (
     Case("TRAIN --spec_augment '[3]'", ("spec_augment=[3] must be a list of what hides parts",)),
     Case("TRAIN --spec_augment '[!name:builtins.len {}]'", ("spec_augment: ",)),
     Case("TRAIN --spec_augment '[!new:torch.nn.Flatten {}]'", ("spec_augment: makes ", "of features")),
+    Case(  # a block of one entry, whose tag was once taken for its key
+        "TRAIN --stage show --spec_augment '[!new:speechbrain.augment.freq_domain.SpectrogramDrop {drop_length_high: 6}]'",
+        ("- !new:speechbrain.augment.freq_domain.SpectrogramDrop", "drop_length_high: 6"),
+        0,
+    ),
     # Optimisers and schedule
     Case("TRAIN --opt_class '!name:torch.optim.SparseAdam {}'", ("opt_class: SparseAdam does not support",)),
     Case("TRAIN --opt_class '!name:torch.optim.LBFGS {}'", ("opt_class: LBFGS",)),
@@ -122,7 +140,7 @@ def test_values(case, place):
 
 
 ODD = ("", "null", "[]", "{}", "-1", "0", ".nan", ".inf", "1e400", "abc", "!x", "[1", "99999999999999999999", "2024-99-99")
-TAKEN = {"null": {"owners", "lookaheads", "matrix_opt_class"}, "[]": {"spec_augment", "pairs"}}
+TAKEN = {"null": {"owners", "lookaheads", "matrix_opt_class"}, "[]": {"spec_augment"}}
 TAKEN["{}"] = {"attention", "block", "front_end", "encoder", "model", "objective", "pretrain", "finetune", "speed_perturb"}
 TAKEN["{}"] |= {"opt_class", "schedule"}
 TAKEN["0"] = {"seed", "left_context", "lookahead", "dropout", "weight_decay", "num_workers"}

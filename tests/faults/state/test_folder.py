@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from recipes.LibriSpeech import run_folder, saved
+from recipes.LibriSpeech.inference import loading
 from tests.faults.case import Case, check, copy_run
 from tests.faults.process import Started, wait_for
 from tests.faults.state.damage import TUNED, damage
@@ -80,6 +81,10 @@ FOREIGN = (
     "!new:torch.hub.load",
     "!new:torch.load",
     "!new:speech_attention.front_end.torch.hub.load",
+    "!name:torch.load",
+    "!new:torch.nn.functional.gelu",
+    "!name:torch.nn.functional.importlib.import_module",
+    "!name:speech_attention.front_end.torch.load",
     "!new:numpy.fromfile",
     "!new:no.such",
 )
@@ -115,6 +120,12 @@ CASES = (
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_folder(case, place):
     check(case, place)
+
+
+def test_a_function_on_tensors_is_an_entry_of_a_model():
+    gelu = {"class": "!name:torch.nn.functional.gelu"}
+    layer = loading.build({"class": "!new:torch.nn.TransformerEncoderLayer", "d_model": 4, "nhead": 2, "activation": gelu})
+    assert layer.activation is torch.nn.functional.gelu
 
 
 def test_what_is_in_a_checkpoint_too_is_written_anew(place):
