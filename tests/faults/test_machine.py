@@ -40,9 +40,9 @@ CASES = (
     Case(f"{BUDGET} --output /dev/full", ("/dev/full: no space left on device", *FULL)),
     Case(f"{BUDGET} --output /dev/stdout", ('"results"', "declared, in all"), 0),
     Case("TRAIN", ("too many open files", "ulimit -n"), leaves=LEFT, process={"limits": {"RLIMIT_NOFILE": 6}}),
-    Case("TRAIN --output_folder run", ("run",), before=link_to_itself),
-    Case("TRAIN --output_folder /proc/run", ("/proc/run",)),
-    Case("TRAIN --output_folder /dev/null/run", ("/dev/null",)),
+    Case("TRAIN --output_folder run", ("run: file exists: give another name",), before=link_to_itself),
+    Case("TRAIN --output_folder /proc/run", ("/proc/run: no such file or directory",)),
+    Case("TRAIN --output_folder /dev/null/run", ("/dev/null/run: not a directory",)),
     Case(f"TRAIN --output_folder {'x' * 300}", ("file name too long", "shorter name")),
 )
 

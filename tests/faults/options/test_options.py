@@ -85,13 +85,13 @@ CASES = (
     Case("TRAIN --name ..", ("name=.. must serve as the name of a folder",)),
     Case("TRAIN --name .", ("must serve as the name of a folder",)),
     Case(f"TRAIN --name {'n' * 250}", ("must serve as the name of a folder", "200 bytes")),
-    Case("TRAIN --lm null", ("null",)),  # a file of this name, which is not there
+    Case("TRAIN --lm null", ("lm=null is not a file",)),  # a file of this name, which is not there
     Case("TRAIN --weights 'a: b'", ("a: b is not the folder of an experiment",)),
     Case("TRAIN --pretrained '[a]'", ("no pre-trained encoder at [a]",)),
     Case("TRAIN --data_folder '~'", ("Data folder ~ is not there",)),
     Case("TRAIN --data_folder true", ("Data folder true is not there",)),
     Case("TRAIN --data_folder '!x'", ("Data folder !x is not there",)),
-    Case("TRAIN --train_splits 2024", ("2024",)),
+    Case("TRAIN --train_splits 2024", ("Split 2024 is not in $tree",)),
     Case("TRAIN --train_splits '[train-a'", ("--train_splits is not valid YAML",)),
     # The YAML itself
     Case("train $root/hparams/experiment.yaml", ("experiment.yaml has no name, ", "hparams/llsa.yaml")),

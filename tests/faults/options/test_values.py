@@ -58,7 +58,7 @@ CASES = (
     Case("TRAIN --attention '{lookahead: 99999999999}'", ("attention.lookahead=99999999999", LARGE)),
     Case("TRAIN --attention '{chunk: 2.5}'", ("attention.chunk=2.5 must be a whole number",)),
     Case("TRAIN --attention '{num_heads: null}'", ("attention.num_heads=None must be a whole number",)),
-    Case("TRAIN --attention '{positions: 3}'", ("positions",)),
+    Case("TRAIN --attention '{positions: 3}'", ("positions=3 must be one of rotary",)),
     Case("TRAIN --download null", ("download=None must be True or False",)),
     Case("TRAIN --front_end '{num_mels: 4000000000}'", ("front_end.num_mels=4000000000 is too large",)),
     # Parts that do not fit together
@@ -73,12 +73,12 @@ CASES = (
     ),
     Case("TRAIN --front_end '!new:torch.nn.Identity'", ("'Identity' object has no attribute 'dim'",)),
     Case("TRAIN --encoder '!new:torch.nn.Identity {}'", ("Identity", "norm")),
-    Case("TRAIN --model '!new:collections.Counter {}'", ("front_end",)),
-    Case("TRAIN --model '!new:torch.nn.Identity {}'", ("front_end",)),
-    Case("TRAIN --block '!name:builtins.dict {}'", ("dict",)),
-    Case("TRAIN --block '!name:torch.nn.Linear {}'", ("Linear",)),
+    Case("TRAIN --model '!new:collections.Counter {}'", ("no attribute 'front_end'",)),
+    Case("TRAIN --model '!new:torch.nn.Identity {}'", ("no attribute 'front_end'",)),
+    Case("TRAIN --block '!name:builtins.dict {}'", ("dict expected at most 1 argument",)),
+    Case("TRAIN --block '!name:torch.nn.Linear {}'", ("block: Linear needs in_features",)),
     Case("TRAIN --attention '!name:torch.nn.MultiheadAttention {num_heads: 2}'", ("MultiheadAttention",)),
-    Case("TRAIN --attention '!name:builtins.print {}'", ("print",)),
+    Case("TRAIN --attention '!name:builtins.print {}'", ("invalid keyword argument for print()",)),
     Case("TRAIN --objective '!name:torch.nn.Identity {}'", ("objective: ",)),
     Case("TRAIN --objective '!name:builtins.dict {}'", ("objective: ",)),
     Case("TRAIN --objective '{num_codes: 0}'", ("objective: num_codes=0",)),
@@ -104,7 +104,7 @@ CASES = (
     Case("TRAIN --opt_class '!name:torch.optim.SparseAdam {}'", ("opt_class: SparseAdam does not support",)),
     Case("TRAIN --opt_class '!name:torch.optim.LBFGS {}'", ("opt_class: LBFGS",)),
     Case("TRAIN --opt_class '!name:torch.optim.Muon {}'", ("opt_class: ",)),
-    Case("TRAIN --opt_class '!name:builtins.dict {}'", ("opt_class",)),
+    Case("TRAIN --opt_class '!name:builtins.dict {}'", ("opt_class makes a dict, not an optimiser",)),
     Case(
         "TRAIN --opt_class '{lr: 0.1}'", ("opt_class.lr would not be used: set pretrain.lr, finetune.lr and finetune.encoder_lr",)
     ),
@@ -125,8 +125,8 @@ CASES = (
         "TRAIN --attention '!nwe:speech_attention.attention.SA {}'", ("attention: !nwe:speech_attention.attention.SA is no tag",)
     ),
     Case("TRAIN --attention '!name:speech_attention.attention.SB {}'", ("speech_attention.attention.SB",)),
-    Case("TRAIN --attention '!name:nowhere.SA {}'", ("nowhere.SA",)),
-    Case("TRAIN --attention '{num_heads: !ref <nothing>}'", ("nothing",)),
+    Case("TRAIN --attention '!name:nowhere.SA {}'", ("no such entity as nowhere.SA",)),
+    Case("TRAIN --attention '{num_heads: !ref <nothing>}'", ('The reference "nothing" is not valid',)),
     Case("TRAIN --attention '{num_heads: !ref <dropout> * x}'", ("attention.num_heads=0.05 * x must be a whole number",)),
 )
 

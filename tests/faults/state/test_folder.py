@@ -112,8 +112,8 @@ CASES = (
     Case("TRAIN", code=0, leaves=("run/*",), before=copy_run),
     Case("TRAIN", code=0, leaves=("run/*",), before=without("hyperparams.yaml", "manifests", "pretrain/encoder.ckpt", "*.log")),
     Case("TRAIN", ("pretrain is no folder",), before=file_for_folder),
-    Case("TRAIN", ("run",), before=lambda place: (place.here / "run").touch()),
-    Case("TRAIN --data_folder $here/nowhere", ("$here/nowhere",)),
+    Case("TRAIN", ("run: file exists: give another name",), before=lambda place: (place.here / "run").touch()),
+    Case("TRAIN --data_folder $here/nowhere", ("$here/nowhere is not there",)),
 )
 
 
