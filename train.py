@@ -97,9 +97,9 @@ def pretrain(hparams: dict, config: dict, run_opts: sb.RunOptions, sets: dict) -
     if done.exists():
         try:
             checkpoint.load_encoder(done, model, checkpoint.architecture(config))
-            return print(f"pre-training is done: {done}")
+            return processes.tell(f"pre-training is done: {done}")
         except saved.Damaged:
-            print(f"{done} is damaged: it is written anew from the last checkpoint")
+            processes.tell(f"{done} is damaged: it is written anew from the last checkpoint")
     checkpoint.fit_front_end(model.front_end, sets["train"])
     objective = hparams["objective"](front_end=model.front_end, dim=hparams["dim"])
     modules = {"pretraining": Pretraining(model, objective)}

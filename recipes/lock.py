@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import os
 import socket
 import time
@@ -15,6 +16,8 @@ from recipes.command_line import UserError, mendable
 
 LOCK = "train.lock"
 """The file that a training holds while it works in the folder."""
+WRITTEN = ".hyperparams.yaml", ".summary.json", ".env.log", ".utterances-*", "manifests/.*", "pretrain/.*", "finetune/.*"
+"""What a start that was killed may have left half of, see `files.write_bytes`. Nothing else in the folder is touched."""
 
 
 @contextlib.contextmanager
@@ -39,7 +42,7 @@ def lock(folder: Path) -> Iterator[None]:
     if if_main_process():
         try:
             file = _locked(path)
-            for leftover in folder.rglob(".*.tmp"):  # of a start that was killed, see `files.write_bytes`
+            for leftover in itertools.chain(*(folder.glob(f"{name}.*.tmp") for name in WRITTEN)):
                 leftover.unlink(missing_ok=True)
         except (UserError, OSError) as error:
             problem = mendable(error)

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
+from speechbrain.utils.distributed import if_main_process
 from torch import distributed
 
 from recipes.command_line import UserError
@@ -119,3 +120,9 @@ def main_first(function: Callable, *arguments: Any) -> Any:
     if not distributed.get_rank():
         _store.set(made, "")
     return result
+
+
+def tell(line: str, **options: Any) -> None:
+    """Print a line, as `print` does, once for all processes."""
+    if if_main_process():
+        print(line, **options)

@@ -16,7 +16,7 @@ from recipes.command_line import UserError
 from recipes.LibriSpeech.data.download import download
 from recipes.LibriSpeech.data.prepare import Manifest, check_apart, find_root, prepare
 from recipes.LibriSpeech.data.synthetic import embedded_corpus
-from recipes.LibriSpeech.processes import main_first
+from recipes.LibriSpeech.processes import main_first, tell
 from recipes.LibriSpeech.sound.reader import read_whole
 
 TOKENS = ("<blank>", " ", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -143,7 +143,7 @@ def check_letters(train: DynamicItemDataset, hop: int) -> None:
     if len(dense) == len(train):
         raise UserError(f"{said}: CTC cannot learn from them; see whether these are the transcripts of this audio")
     if dense:
-        print(f"WARNING: {said}, and CTC learns nothing from them: {', '.join(dense[:3])}", file=sys.stderr)
+        tell(f"WARNING: {said}, and CTC learns nothing from them: {', '.join(dense[:3])}", file=sys.stderr)
 
 
 def load_split(

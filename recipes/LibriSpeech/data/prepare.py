@@ -18,6 +18,7 @@ from tqdm import tqdm
 from recipes.command_line import UserError
 from recipes.files import write_json, write_text
 from recipes.LibriSpeech.data import tree
+from recipes.LibriSpeech.processes import tell
 
 CSV_HEADER = ["ID", "duration", "wav", "spk_id", "wrd"]
 
@@ -125,7 +126,7 @@ def prepare(
         manifest = _prepare_split(root, Path(save_folder), split, found, skip_bad)
         if manifest.skipped:
             left_out = tree.some(manifest.skipped, "bad audio file")
-            print(f"WARNING: {split}: {left_out} left out of {manifest.path}.", file=sys.stderr)
+            tell(f"WARNING: {split}: {left_out} left out of {manifest.path}.", file=sys.stderr)
         manifests[split] = manifest
     return manifests
 

@@ -122,6 +122,18 @@ def test_folder(case, place):
     check(case, place)
 
 
+def test_half_written_files_of_a_run_are_removed_and_no_others(place):
+    copy_run(place)
+    folder = place.here / "run"
+    for name in (kept := (".mine.tmp", "else/.summary.json.17.tmp")) + (
+        gone := (".summary.json.17.tmp", "manifests/.a.csv.17.tmp")
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    check(Case("TRAIN --stage test", ("summary: ",), code=0, leaves=("run/*",)), place)
+    assert [(folder / name).exists() for name in kept + gone] == [True, True, False, False]
+
+
 def test_a_function_on_tensors_is_an_entry_of_a_model():
     gelu = {"class": "!name:torch.nn.functional.gelu"}
     layer = loading.build({"class": "!new:torch.nn.TransformerEncoderLayer", "d_model": 4, "nhead": 2, "activation": gelu})

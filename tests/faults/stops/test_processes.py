@@ -215,6 +215,15 @@ def test_more_processes_than_batches(place):
     assert not list(place.here.glob("run/pretrain/checkpoints/*"))
 
 
+@pytest.mark.campaign
+def test_a_warning_is_given_once(place):
+    own = replace(place, tree=place.here / "tree")
+    shutil.copytree(place.tree, own.tree)
+    next(own.tree.glob("train-a/*/*/*.flac")).write_bytes(b"no sound")
+    ended = [process.wait() for process in start(own, skip_bad="True", pretrain="{epochs: 1, batch_seconds: 1000}")]
+    assert ["1 bad audio file" in each.err for each in ended] == [True, False]
+
+
 def test_data_can_be_sent_to_a_process(place):
     """As it must be where processes are no forks: on a Mac, and from Python 3.14 on."""
     data = dataset([prepare(place.tree, place.here, ["dev-b"])["dev-b"]], place.tree)
