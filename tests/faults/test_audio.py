@@ -93,6 +93,14 @@ def unaligned(place):
     (place.here / "a.wav").write_bytes(data[:32] + bytes(2) + data[34:])
 
 
+def torn(place):
+    """An Ogg with a byte that is wrong."""
+    soundfile.write(place.here / "a.ogg", NOISE, 16000)
+    data = bytearray((place.here / "a.ogg").read_bytes())
+    data[len(data) // 2] ^= 1
+    (place.here / "a.ogg").write_bytes(data)
+
+
 def pipe_with_mp3(place):
     """An MP3 on standard input, through a pipe."""
     soundfile.write(place.here / "a.mp3", NOISE, 16000)
@@ -127,6 +135,7 @@ OTHERS = (
     Case("transcribe $run -", ("standard input", "it is empty")),
     Case("transcribe $run - --json", ('"file": "-"', '"seconds": 1.0'), 0, before=pipe_with_sound, process=STDIN),
     Case("transcribe $run - in.wav", ("-\t", "in.wav\t"), 0, before=pipe_with_sound, process=STDIN),
+    Case("transcribe $run a.ogg", ("a.ogg is damaged: what cannot be read is left out",), before=torn),
     Case("transcribe $run a.wav --json", ('"seconds": 1.0',), 0, before=unaligned),
     Case("transcribe $run in.wav - --batch 2", ("-\t", "in.wav\t"), 0, before=pipe_with_sound, process=STDIN),
     Case("transcribe $run /dev/stdin", (), 0, before=pipe_with_sound, process=STDIN),

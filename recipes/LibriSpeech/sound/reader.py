@@ -8,13 +8,14 @@ import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 import torch
 
 from recipes.command_line import UserError
-from recipes.LibriSpeech.sound import formats, wav
+from recipes.LibriSpeech.sound import formats, ogg, wav
 from recipes.LibriSpeech.sound.resampling import Resampler
 from recipes.LibriSpeech.sound.tape import UNKNOWN, WINDOW, Stretch, Tape
 
@@ -24,8 +25,7 @@ RATES = (1000, 1_000_000)
 BLOCK = 2**16
 """Samples of each channel that are decoded at once, at most."""
 FLAC = (b'fLaC\x00\x00\x00"', b'fLaC\x80\x00\x00"')
-OGG = (b"OggS\x00\x02" + bytes(8),)
-"""How a FLAC and a stream of an Ogg begin, each of several in a row too."""
+"""How a FLAC begins, each of several in a row too."""
 
 
 class Decoder(soundfile.SoundFile):
@@ -58,7 +58,7 @@ class Sound:
 
     def __init__(self, name: str, raw: int | None = None):
         self.path, self.name = name, "standard input" if name == STANDARD_INPUT else name
-        self.rate, self.given, self.damaged = 0, 0, False
+        self.rate, self.given, self.damaged, self.torn = 0, 0, False, False
         self.failure: UserError | None = None  # what else came after the last sample
         self.ready = np.zeros(0)  # samples, decoded and not given
         self.decoder: Decoder | None = None
@@ -88,6 +88,8 @@ class Sound:
             raise self.failure
         if self.damaged:
             raise UserError(f"{self.name} is damaged {self.given / self.rate:.2f} s after its start: what follows cannot be read")
+        if self.torn:
+            raise UserError(f"{self.name} is damaged: what cannot be read is left out, and times behind it are too early")
 
     def _fill(self, count: int) -> None:
         """Decode until `count` samples are ready, or all."""
@@ -150,9 +152,9 @@ class Sound:
         elif tape.peek(8) in FLAC:
             while tape.peek(8) in FLAC:
                 yield from self._flac(tape)
-        elif tape.peek(14) in OGG:
-            while tape.peek(14) in OGG:
-                yield from self._stretch(tape, tape.take(_heads_of_ogg(tape)), marks=OGG)
+        elif tape.peek(14) in ogg.BEGIN:
+            while tape.peek(14) in ogg.BEGIN:
+                yield from self._ogg(tape)
         else:
             yield from self._seekable(tape)
 
@@ -174,16 +176,21 @@ class Sound:
         yield from self._stretch(tape, start[:18] + unlimited.to_bytes(8, "big"), marks=FLAC)
         self.damaged = self.decoded < promised or self.damaged and not promised  # a tag behind it is no damage
 
-    def _stretch(self, tape: Tape, head: bytes, length: int | None = None, marks: Sequence[bytes] = ()) -> Iterator[Decoder]:
+    def _ogg(self, tape: Tape) -> Iterator[Decoder]:
+        pages = ogg.Pages()
+        yield from self._stretch(tape, tape.take(ogg.heads(tape)), marks=ogg.BEGIN, watch=pages.feed)
+        self.torn |= pages.torn or pages.cut
+        self.damaged |= pages.cut and not tape.peek(1)
+
+    def _stretch(self, tape: Tape, head: bytes, length: int | None = None, **options: Any) -> Iterator[Decoder]:
         """The decoder of a stretch of the tape, which stands behind it afterwards."""
-        stretch = Stretch(tape, head, length, marks)
+        stretch = Stretch(tape, head, length, **options)
         try:
             yield self._open(stretch, head + tape.peek(formats.ENOUGH))
         finally:  # what went wrong with the file says more than what libsndfile makes of it
             if stretch.error:
                 raise stretch.error
         stretch.drain()
-        self.damaged |= marks == OGG and not tape.peek(1) and _page_is_cut(stretch.window)
 
     def _seekable(self, tape: Tape) -> Iterator[Decoder]:
         """The decoder of a whole file, or of the copy of a pipe; of several MP3 in a row one after the other."""
@@ -246,21 +253,6 @@ def _id3_before_flac(tape: Tape) -> int:
         return 0
     length = 10 + sum((byte & 127) << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0)))  # 7 bits a byte
     return length if tape.peek(length + 4)[length:] in (b"fLaC", b"ID3\x03", b"ID3\x04") else 0
-
-
-def _heads_of_ogg(tape: Tape) -> int:
-    """The bytes of the pages at the beginning that each announce a stream."""
-    length = 0
-    while (page := tape.peek(length + 27)[length:])[:14] in OGG and len(page) == 27:
-        lacing = tape.peek(length + 27 + page[26])[length + 27 :]
-        length += 27 + page[26] + sum(lacing)
-    return length
-
-
-def _page_is_cut(end: bytearray) -> bool:
-    """Whether an Ogg with this end stops inside a page."""
-    page = end[max(0, end.rfind(b"OggS")) :]
-    return len(page) < 27 or len(page) < 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
 def open_once(name: str) -> io.FileIO:

@@ -4,7 +4,7 @@ import io
 import os
 import select
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from recipes.command_line import UserError
 
@@ -103,10 +103,19 @@ class Stretch:
         Bytes of the tape; None: to the next mark, or the end.
     marks : sequence of bytes
         Where one of them begins, the stretch ends.
+    watch : callable or None
+        Is given what is read from the tape.
     """
 
-    def __init__(self, tape: Tape, head: bytes, length: int | None = None, marks: Sequence[bytes] = ()):
-        self.tape, self.marks, self.left = tape, marks, length
+    def __init__(
+        self,
+        tape: Tape,
+        head: bytes,
+        length: int | None = None,
+        marks: Sequence[bytes] = (),
+        watch: Callable[[bytes], None] | None = None,
+    ):
+        self.tape, self.marks, self.left, self.watch = tape, marks, length, watch
         self.end = UNKNOWN if length is None else len(head) + length
         self.window, self.begin = bytearray(head), 0  # what was read last, and the position of its first byte
         self.position = self.answer = 0
@@ -155,6 +164,8 @@ class Stretch:
         else:
             data = self.tape.some(most if self.left is None else min(most, self.left), self.marks)
             self.left = None if self.left is None else self.left - len(data)
+            if self.watch:
+                self.watch(data)
             self.window += data
             surplus = max(0, len(self.window) - WINDOW)
             self.window, self.begin = self.window[surplus:], self.begin + surplus
