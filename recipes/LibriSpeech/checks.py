@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import torch
 from speechbrain.utils.distributed import infer_device
 
-from recipes.command_line import UserError, mendable
+from recipes.command_line import UserError
 from recipes.LibriSpeech.data.tree import check_name
-from recipes.LibriSpeech.yaml_text import plain, tag_of
+from recipes.LibriSpeech.yaml_text import in_words, plain, tag_of
 
 HPARAMS = Path(__file__).parents[2] / "hparams"
 SCALES = sorted(file.stem for file in (HPARAMS / "scale").glob("*.yaml"))
@@ -93,14 +93,6 @@ SUPPLIED = {
 """Entries of blocks that the recipe fills in itself, and the keys that decide them."""
 TAGS = "!new:", "!name:", "!module:", "!apply:", "!ref", "!copy", "!tuple", "!include:", "!PLACEHOLDER", "tag:", "!!"
 """What the tags of HyperPyYAML and of YAML itself begin with."""
-UNMADE = ValueError, TypeError, AttributeError, LookupError, ImportError, ArithmeticError, RuntimeError, AssertionError
-"""What the classes and functions of a YAML raise for entries that they do not take."""
-
-
-def in_words(error: Exception) -> str:
-    """The message of an error in one line, without the words that hyperpyyaml puts before it."""
-    said = [str(words) for words in error.args if not (words is None or str(words).startswith("Invalid argument to "))]
-    return mendable(error) or " ".join(" ".join(said).split()) or type(error).__name__
 
 
 def check_numbers(node: Any, where: str = "") -> None:

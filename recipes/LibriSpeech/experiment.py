@@ -17,7 +17,6 @@ from recipes.LibriSpeech.checks import (
     HPARAMS,
     RULES,
     SCALES,
-    UNMADE,
     check_augmentation,
     check_entries,
     check_kind,
@@ -25,10 +24,9 @@ from recipes.LibriSpeech.checks import (
     check_values,
     choose_splits,
     did_you_mean,
-    in_words,
 )
 from recipes.LibriSpeech.training import optimization
-from recipes.LibriSpeech.yaml_text import tag_of
+from recipes.LibriSpeech.yaml_text import in_words, naming, tag_of
 
 INCIDENTAL = {"output_folder", "data_folder", "embedded_folder", "stage", "download", "num_workers", "ckpt_interval_minutes"}
 INCIDENTAL |= {"ckpt_interval_steps", "eval_batch_size", "skip_bad", "lm", "lm_folder", "tensorboard"}
@@ -142,10 +140,8 @@ def resolve(path: str | Path, overrides: str | Mapping[str, Any] = "") -> str:
         raise UserError(f"{path} has no {', '.join(open_keys)}: give the YAML of an attention, as {', '.join(attention_files())}")
     text = yaml_text.dump(merged)
     _check_used(last, text, path, whole="model" in of_path)
-    try:
+    with naming(path):
         resolved = yaml_text.parse(resolve_references(text).getvalue())
-    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
-        raise UserError(f"{path}: {in_words(error)}") from error
     check_entries(resolved)  # what was a reference has its value now
     comments = comments_of(shared, own, *[key for key, value in last.items() if tag_of(value)])
     return yaml_text.annotate(yaml_text.dump(resolved), comments, yaml_text.sections(shared))
@@ -193,10 +189,8 @@ def build(text: str, path: str | Path = "hyperparams.yaml") -> tuple[dict, dict]
     check_numbers(config)
     check_values(config)
     torch.manual_seed(config["seed"])  # initial weights
-    try:
+    with naming(path):
         hparams = load_hyperpyyaml(text)
-    except (*UNMADE, ruamel.yaml.error.YAMLError) as error:
-        raise UserError(f"{path}: {in_words(error)}") from error
     check_augmentation(hparams)
     optimization.check(hparams)
     hparams["output_folder"] = Path(hparams["output_folder"])

@@ -1,16 +1,14 @@
 """One step on a quarter of a second of noise before anything else is done, so that what cannot be trained ends at once."""
 
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from speech_attention.front_end import SAMPLE_RATE
 
-from recipes.command_line import UserError
-from recipes.LibriSpeech.checks import UNMADE, in_words
 from recipes.LibriSpeech.data.dataset import TOKENS
+from recipes.LibriSpeech.yaml_text import naming
 
 
 def run(hparams: Mapping[str, Any]) -> None:
@@ -50,26 +48,26 @@ def _step(hparams: Mapping[str, Any]) -> None:
     """A forward and a backward pass through all parts."""
     model, dim = hparams["model"], hparams["dim"]
     samples, lengths = 0.1 * torch.randn(1, SAMPLE_RATE // 4), torch.tensor([SAMPLE_RATE // 4])
-    with _naming("speed_perturb"):
+    with naming("speed_perturb"):
         perturbed = hparams["speed_perturb"](samples)
         _expect(perturbed.ndim == 2 and perturbed.size(1) > 0, "gives no audio")
-    with _naming("front_end"):
+    with naming("front_end"):
         frames, _ = model.front_end(samples, lengths)
         _expect(frames.size(-1) == dim, f"gives frames of width {frames.size(-1)}, and dim is {dim}")
         features, _ = model.front_end.features(perturbed, lengths * perturbed.size(1) // samples.size(1))
-    with _naming("spec_augment"):
+    with naming("spec_augment"):
         for drop in hparams["spec_augment"]:
             changed = drop(features)
             _expect(changed.shape == features.shape, f"makes {tuple(changed.shape)} of features {tuple(features.shape)}")
-    with _naming("model"):
+    with naming("model"):
         log_probs, _ = model(samples, lengths)
         _expect(log_probs.size(-1) == len(TOKENS), f"tells {log_probs.size(-1)} characters apart, and there are {len(TOKENS)}")
         loss = log_probs.mean()
     if hparams["pretrain"]["epochs"]:
-        with _naming("objective"):
+        with naming("objective"):
             objective = hparams["objective"](front_end=model.front_end, dim=dim)
             loss = loss + objective(model.front_end, model.encoder, samples, lengths, 0)[0]
-    with _naming("training"):
+    with naming("training"):
         loss.backward()
         _expect(bool(loss.isfinite()), f"gives the loss {loss.item()} for noise")
         gradients = (p.grad for p in model.parameters() if p.grad is not None)
@@ -79,12 +77,3 @@ def _step(hparams: Mapping[str, Any]) -> None:
 def _expect(holds: bool, otherwise: str) -> None:
     if not holds:
         raise ValueError(otherwise)
-
-
-@contextmanager
-def _naming(part: str) -> Iterator[None]:
-    """Turn what a part raises into a UserError that names it."""
-    try:
-        yield
-    except UNMADE as error:
-        raise UserError(f"{part}: {in_words(error)}") from error

@@ -1,17 +1,40 @@
-"""HyperPyYAML as text: reading it, its comments, writing it with them, and plain values of it."""
+"""HyperPyYAML as text: reading it, its comments, writing it with them, plain values of it, and its errors in words."""
 
+import contextlib
 import io
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import ruamel.yaml
+
+from recipes.command_line import UserError, mendable
 
 ENTRY = re.compile(r"(?P<indent> *(?:- )?)(?P<key>\w+):(?: (?P<value>.*?))?(?: +# (?P<comment>.*))?$")
 """A line of a YAML file that gives a key."""
 WIDTH = 32
 """Column in which comments begin, where the value leaves room."""
+
+
+UNMADE = ValueError, TypeError, AttributeError, LookupError, ImportError, ArithmeticError, RuntimeError, AssertionError
+"""What the classes and functions of a YAML raise for entries that they do not take."""
+
+
+def in_words(error: Exception) -> str:
+    """The message of an error in one line, without the words that hyperpyyaml puts before it."""
+    said = [str(words) for words in error.args if not (words is None or str(words).startswith("Invalid argument to "))]
+    return mendable(error) or " ".join(" ".join(said).split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def naming(part: str | Path) -> Iterator[None]:
+    """Turn what a part of a YAML raises into a UserError that names the part."""
+    try:
+        yield
+    except (*UNMADE, ruamel.yaml.error.YAMLError) as error:
+        raise UserError(f"{part}: {in_words(error)}") from error
 
 
 def parse(text: str) -> Any:

@@ -9,7 +9,7 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from recipes.command_line import UserError
-from recipes.LibriSpeech.checks import UNMADE, in_words
+from recipes.LibriSpeech.yaml_text import naming
 
 Groups = Sequence[tuple[Sequence[Parameter], float]]
 """Parameters, and the learning rate that the schedule multiplies."""
@@ -63,10 +63,8 @@ def _make(key: str, hparams: Mapping[str, Any], groups: list[dict[str, Any]]) ->
     rate = entries.get("lr", 1.0)
     if not isinstance(rate, int | float) or not 0 < rate < math.inf:
         raise UserError(f"{key}.lr={rate} must be a number above 0")
-    try:
+    with naming(key):
         optimizer = opt_class(groups)
-    except UNMADE as error:
-        raise UserError(f"{key}: {in_words(error)}") from error
     if not isinstance(optimizer, Optimizer):
         raise UserError(f"{key} makes a {type(optimizer).__name__}, not an optimiser")
     for group in optimizer.param_groups:
@@ -92,19 +90,15 @@ def check(hparams: Mapping[str, Any]) -> None:
     for parameter in (head, bias, matrix):
         parameter.grad = torch.ones_like(parameter)
     for key, optimizer in zip(("opt_class", "matrix_opt_class"), made.values()):
-        try:
+        with naming(key):
             optimizer.step()
-        except UNMADE as error:
-            raise UserError(f"{key}: {in_words(error)}") from error
     if not all(parameter.isfinite().all() for parameter in (head, bias, matrix)):
         raise UserError("opt_class or matrix_opt_class makes weights that are not finite in one step: change its entries")
     schedule: Callable[..., Any] = hparams["schedule"]
     if not callable(schedule):
         raise UserError(f"schedule={schedule} must name a function, such as !name:speech_attention.schedule.warmup_cosine {{}}")
-    try:
+    with naming("schedule"):
         factors = [float(schedule(update, 10, 0.1)) for update in range(10)]
-    except UNMADE as error:
-        raise UserError(f"schedule: {in_words(error)}") from error
     if not all(0 <= factor < math.inf for factor in factors):
         raise UserError(f"schedule gives the factor {next(f for f in factors if not 0 <= f < math.inf)}: it must be 0 or more")
 
