@@ -16,8 +16,6 @@ from recipes.command_line import UserError, mendable
 
 SUMS = "SHA256SUMS"
 """The file of a checkpoint with the sums of all others, as `sha256sum -c` reads it; checkpoints of older versions have none."""
-
-
 TEXTS = {METAFNAME: dict, "brain.ckpt": dict, "progress.ckpt": dict, "epochs.ckpt": int, "dataloader-TRAIN.ckpt": int}
 """The files of a checkpoint that torch has not written, and what is in them, in YAML."""
 

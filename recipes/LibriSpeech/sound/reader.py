@@ -41,7 +41,7 @@ class Sound:
 
     What libsndfile reads: WAV, FLAC and Ogg come as they arrive, also through a pipe, and to the last sample that is there
     whatever their headers say. Of the others, which need a look ahead, a pipe is copied to a temporary file first.
-    Several FLAC, Ogg or WAV in a row are one sound, at the rate of the first.
+    Several of one kind in a row, FLAC, Ogg, WAV or MP3, are one sound, at the rate of the first.
 
     Arguments
     ---------
