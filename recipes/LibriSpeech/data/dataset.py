@@ -16,6 +16,7 @@ from recipes.command_line import UserError
 from recipes.LibriSpeech.data.download import download
 from recipes.LibriSpeech.data.prepare import Manifest, check_apart, find_root, prepare
 from recipes.LibriSpeech.data.synthetic import embedded_corpus
+from recipes.LibriSpeech.data.tree import some
 from recipes.LibriSpeech.processes import main_first, tell
 from recipes.LibriSpeech.sound.reader import read_whole
 
@@ -63,7 +64,7 @@ def dataset(manifests: Iterable[Manifest], root: str | Path) -> DynamicItemDatas
     for manifest in manifests:
         split = DynamicItemDataset.from_csv(manifest.path, replacements={"data_root": str(root)}).data
         if twice := sorted(rows.keys() & split.keys()):
-            raise UserError(f"utterance {twice[0]} and {len(twice) - 1} more are in two splits of one set: leave one out")
+            raise UserError(f"two splits of one set both have {some(twice, 'utterance')}: leave one of the splits out")
         rows.update(split)
     data = DynamicItemDataset(rows)
     data.add_dynamic_item(read, takes=["wav", "duration"], provides="sig")

@@ -67,6 +67,10 @@ APART = {
         copy("train-a", "test-d"), "train-a and test-d share 12 of their utterances (100-7-0000 is 100-7-0000)",
         options="--test_splits [test-d]", leaves=PREPARED,
     ),
+    "copied split of training": with_tree(
+        copy("train-a", "train-d"), "two splits of one set both have 12 utterances (100-7-0000, ",
+        options="--train_splits [train-a,train-d]", leaves=PREPARED,
+    ),
     "linked speaker": with_tree(
         link("../train-a/100", "test-c/100"), "train-a and test-c share 6 of their utterances", leaves=PREPARED
     ),
