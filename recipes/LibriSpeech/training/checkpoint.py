@@ -232,6 +232,10 @@ def load_encoder(path: str | Path, model: SpeechEncoder, architecture: Mapping[s
     try:
         found = saved.tensors(path)
     except saved.Damaged as fault:
+        if path.name != "encoder.ckpt":  # somebody's own file, which is not to be deleted
+            raise UserError(
+                f"{path} is not an encoder checkpoint: give pretrain/encoder.ckpt of an experiment, or its folder"
+            ) from fault
         again = "delete it and start its experiment again with --stage pretrain, which writes it anew from the last checkpoint"
         raise saved.Damaged(f"{path} is damaged, or not an encoder checkpoint: put a sound copy there, or {again}") from fault
     try:

@@ -103,6 +103,10 @@ CASES = (
     Case("TRAIN --stage finetune", ("no pre-trained encoder at $here/run/pretrain/encoder.ckpt",)),
     Case("TRAIN --stage finetune", ("no pre-trained encoder",), before=without("pretrain", "finetune")),
     Case("TRAIN --pretrained $here/nowhere", ("no pre-trained encoder at $here/nowhere",)),
+    Case(
+        "TRAIN --pretrained $root/README.md",
+        ("README.md is not an encoder checkpoint: give pretrain/encoder.ckpt", "or its folder"),
+    ),
     Case("TRAIN --weights $here/nowhere", ("$here/nowhere is not the folder of an experiment",)),
     Case("TRAIN --pretrain '{epochs: 3}'", ("another pretrain",), before=copy_run),
     Case("TRAIN --finetune '{epochs: 3}'", ("another finetune",), before=copy_run),
