@@ -139,7 +139,8 @@ def resolve(path: str | Path, overrides: str | Mapping[str, Any] = "") -> str:
     if open_keys := [key for key, value in merged.items() if tag_of(value) == "!PLACEHOLDER"]:
         raise UserError(f"{path} has no {', '.join(open_keys)}: give the YAML of an attention, as {', '.join(attention_files())}")
     text = yaml_text.dump(merged)
-    _check_used(last, text, path, whole="model" in of_path)
+    if "model" in of_path or not isinstance(overrides, str):  # in Python, one text may serve several attentions
+        _check_used(last, text, path, whole="model" in of_path)
     with naming(path):
         resolved = yaml_text.parse(resolve_references(text).getvalue())
     check_entries(resolved)  # what was a reference has its value now

@@ -138,7 +138,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(soak, "TOLERANCE", 0)
     assert exit_code(soak.command, arguments) == 1
     assert "failed: at the end, outputs are" in capsys.readouterr().err
-    for wrong, words in (([str(tmp_path)], "not the folder"), ([*arguments, "--minutes", "0.1"], "10 s or more")):
+    for wrong, words in (([str(tmp_path)], "not the folder"), ([*arguments, "--minutes", "0.1"], "from 10 s")):
         assert exit_code(soak.command, wrong) == 2
         assert words in capsys.readouterr().err
     save_experiment(tmp_path / "aa", tmp_path / "tree", yaml="aa")
