@@ -48,9 +48,10 @@ def run(arguments: Sequence[str]) -> None:
     """The experiment from its YAML to its summary: each stage that is asked for and not done."""
     if {"-h", "--help"} & set(arguments):
         return print(options.help_text())
-    processes.check()  # before SpeechBrain reads the same variables
+    several = processes.check()  # before SpeechBrain reads the same variables
     path, run_opts, overrides = options.parse(arguments)
-    processes.join(run_opts.distributed_backend)
+    if several:
+        processes.join(run_opts.distributed_backend)
     text = experiment.resolve(path, overrides)
     hparams, config = experiment.build(text, path)
     check_device(run_opts.device, hparams)
@@ -85,7 +86,7 @@ def prepare(hparams: dict, config: dict, text: str, run_opts: sb.RunOptions) -> 
     evaluated = {split: config["data"][split] for split in (*hparams["dev_splits"], *hparams["test_splits"])}
     run_folder.check_start(hparams["weights"] or hparams["pretrained"], evaluated)
     if hparams["lm"] is not None and hparams["stage"] in ("all", "test") and if_main_process():
-        arpa.find_arpa(hparams["lm"], hparams["lm_folder"], arpa.evaluated(sets))  # kept until the test
+        hparams["arpa"] = arpa.find_arpa(hparams["lm"], hparams["lm_folder"], arpa.evaluated(sets))  # for the test
     run_folder.save(hparams["output_folder"], text, config["data"], hparams["command"])
     logs.write_environment(hparams["output_folder"])
     return sets, manifests
@@ -135,7 +136,8 @@ def test(brain: FinetuneBrain, hparams: dict, config: dict, sets: dict, manifest
         for split, (_, utterances, _) in streaming.items():
             write_utterances(folder / f"utterances-{split}-streaming.tsv", utterances)
     if hparams["lm"] is not None:
-        with_lm = beam_search.test(brain, hparams["lm"], hparams["lm_folder"], sets, folder)
+        lm, description = hparams["arpa"]
+        with_lm = beam_search.test(brain, lm, description, sets, folder)
     start = run_folder.origin(hparams["weights"] or hparams["pretrained"])
     tested = summary.Tested(offline, streaming, with_lm)
     result = summary.build(hparams, experiment.identity(config), start, brain, tested, manifests)

@@ -106,7 +106,8 @@ def resolve(path: str | Path, overrides: str | Mapping[str, Any] = "") -> str:
     path : str or Path
         The YAML of an attention, e.g. hparams/llsa.yaml.
     overrides : str or dict
-        YAML, or the values of keys: see `options.values` for those of the command line.
+        YAML, or the values of keys, see `options.values` for those of the command line. Of the latter each must be read by
+        an object; a YAML, as Python gives it to several attentions, may have a window that one of them does not read.
 
     Returns
     -------
@@ -139,8 +140,9 @@ def resolve(path: str | Path, overrides: str | Mapping[str, Any] = "") -> str:
     if open_keys := [key for key, value in merged.items() if tag_of(value) == "!PLACEHOLDER"]:
         raise UserError(f"{path} has no {', '.join(open_keys)}: give the YAML of an attention, as {', '.join(attention_files())}")
     text = yaml_text.dump(merged)
-    if "model" in of_path or not isinstance(overrides, str):  # in Python, one text may serve several attentions
-        _check_used(last, text, path, whole="model" in of_path)
+    whole = "model" in of_path
+    if whole or not isinstance(overrides, str):
+        _check_used(last, text, path, whole)
     with naming(path):
         resolved = yaml_text.parse(resolve_references(text).getvalue())
     check_entries(resolved)  # what was a reference has its value now

@@ -52,7 +52,7 @@ def check() -> bool:
 
 
 def join(backend: str) -> None:
-    """Wait for the other processes of this training, if the environment says that there are others.
+    """Wait for the other processes of this training, where `check` says that there are some.
 
     Arguments
     ---------
@@ -64,8 +64,6 @@ def join(backend: str) -> None:
     UserError
         If the backend does not suit this machine, or the others are not there in `JOIN_SECONDS`.
     """
-    if not check():
-        return
     local = int(os.environ["LOCAL_RANK"])
     if not getattr(distributed, f"is_{backend}_available")():
         raise UserError(f"--distributed_backend {backend} is not there in this PyTorch: give gloo, or nccl for GPUs")

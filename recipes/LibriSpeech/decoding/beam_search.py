@@ -23,7 +23,7 @@ from tqdm import tqdm
 from recipes.command_line import UserError
 from recipes.LibriSpeech.data.dataset import TOKENS, spread
 from recipes.LibriSpeech.decoding import ngram
-from recipes.LibriSpeech.decoding.arpa import evaluated, find_arpa, is_arpa, read_head
+from recipes.LibriSpeech.decoding.arpa import is_arpa, read_head
 from recipes.LibriSpeech.decoding.wer import Utterance, Words, score, write_utterances
 from recipes.LibriSpeech.training.finetune import FinetuneBrain
 
@@ -36,17 +36,15 @@ DEV_UTTERANCES = 200
 
 
 def test(
-    brain: FinetuneBrain, path: str | Path, cache: str | Path, sets: Mapping[str, Any], folder: Path
+    brain: FinetuneBrain, arpa: Path, description: dict[str, Any], sets: Mapping[str, Any], folder: Path
 ) -> tuple[dict[str, dict], dict[str, Any], dict[str, list[Utterance]]]:
     """Word error rates of a test with a language model. Call it after `brain.test`, whose checkpoint it uses.
 
     Arguments
     ---------
     brain : FinetuneBrain
-    path : str or Path
-        A text or an ARPA file, plain or gzipped.
-    cache : str or Path
-        Folder for the n-gram that is estimated from a text.
+    arpa, description
+        As `arpa.find_arpa` returns them.
     sets : dict
         `dev`, a DynamicItemDataset, and `test`, one for each split.
     folder : Path
@@ -61,12 +59,11 @@ def test(
     utterances : dict
         List of Utterance of each test split.
     """
-    arpa, description = find_arpa(path, cache, evaluated(sets))
     search = BeamSearch(arpa)
     some = set(spread(sets["dev"].data_ids, DEV_UTTERANCES))
     dev, references = log_probs(brain, sets["dev"].filtered_sorted(key_test={"id": some.__contains__}), "dev")
     weight, word_score, dev_wer = choose_weights(search, dev, references)
-    description |= {"beam": BEAM, "beam_tokens": BEAM_TOKENS, "beam_threshold": BEAM_THRESHOLD}
+    description = {**description, "beam": BEAM, "beam_tokens": BEAM_TOKENS, "beam_threshold": BEAM_THRESHOLD}
     description |= {"weight": weight, "word_score": word_score, "dev_wer": round(dev_wer, 3), "dev_utterances": len(dev)}
     scores, utterances = {}, {}
     for split, data in sets["test"].items():
@@ -78,7 +75,7 @@ def test(
 
 
 def check(path: str | Path, cache: str | Path) -> None:
-    """Refuse a language model that cannot be used, before anything else is done; see `find_arpa` for the arguments."""
+    """Refuse a language model that cannot be used, before anything else is done; see `arpa.find_arpa` for the arguments."""
     if not Path(path).is_file():
         raise UserError(f"lm={path} is not a file: give a text or an ARPA file, plain or gzipped")
     if Path(cache).exists() and not Path(cache).is_dir():
