@@ -12,7 +12,7 @@ import torch
 from speechbrain.lobes.models.wav2vec import W2VLatentExtractor
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchaudio.transforms import MelSpectrogram
+from torchaudio.transforms import MelSpectrogram, Spectrogram
 
 from .streaming import Streaming, length_mask
 
@@ -108,6 +108,26 @@ class FrontEnd(Streaming[Tensor]):
         return self.step(F.pad(state, (0, -rest % self.hop))[:, state.size(1) :], state)[0]
 
 
+class PowerSpectrogram(Spectrogram):
+    """torchaudio's `Spectrogram` of power, not centred. It spares the checks of `torch.stft`, half the time of a few frames."""
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """(batch, samples) -> (batch, frequencies, time)."""
+        frames = samples.unfold(-1, self.n_fft, self.hop_length) * self.window  # (batch, time, n_fft)
+        return torch.fft.rfft(frames).abs().square().mT
+
+
+class Subsampling(nn.Conv1d):
+    """A convolution over three frames, at every second frame, as a linear layer: half the time of `Conv1d` for a few frames."""
+
+    def __init__(self, channels: int, dim: int):
+        super().__init__(channels, dim, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, 2 * time + 1, channels) -> (batch, time, dim)."""
+        return F.linear(x.unfold(1, 3, 2).flatten(2), self.weight.flatten(1), self.bias)
+
+
 class FbankFrontEnd(FrontEnd):
     """Log-mel filterbanks of 25 ms, every 10 ms, and two convolutions of stride 2, which make one frame every 40 ms.
 
@@ -144,9 +164,8 @@ class FbankFrontEnd(FrontEnd):
         self.mel = MelSpectrogram(SAMPLE_RATE, n_fft=400, hop_length=160, n_mels=num_mels, center=False)
         self.register_buffer("mean", torch.zeros(num_mels))
         self.register_buffer("std", torch.ones(num_mels))
-        self.subsample = nn.Sequential(
-            nn.Conv1d(num_mels, dim, 3, stride=2), nn.GELU(), nn.Conv1d(dim, dim, 3, stride=2), nn.GELU()
-        )
+        self.mel.spectrogram = PowerSpectrogram(400, hop_length=160)
+        self.subsample = nn.Sequential(Subsampling(num_mels, dim), nn.GELU(), Subsampling(dim, dim), nn.GELU())
         self.linear = nn.Linear(dim, dim)
 
     def extract(self, samples: Tensor) -> Tensor:
@@ -158,7 +177,7 @@ class FbankFrontEnd(FrontEnd):
             return (self.mel(samples) + self.floor).log().mT
 
     def project(self, features: Tensor) -> Tensor:
-        return self.linear(self.subsample(features.mT).mT)
+        return self.linear(self.subsample(features))
 
     @torch.no_grad()
     def fit(self, utterances: Iterable[Tensor]) -> None:
