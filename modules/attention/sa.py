@@ -6,7 +6,7 @@ from .window import WindowedAttention
 class SA(WindowedAttention):
     """Each frame s sees frames s-L .. s+R, in O(T * W) time and memory with W = L + R + 1 (Ma et al., arXiv 2302.13451).
 
-    Queries are taken in blocks of 64. Each block is compared with the 64 + L + R keys that it can reach, under one mask.
+    Queries are taken in blocks of 32. Each block is compared with the 32 + L + R keys that it can reach, under one mask.
     A window of keys for each single query would copy every key W times. For the arguments, see `WindowedAttention`.
 
     Example
@@ -18,4 +18,4 @@ class SA(WindowedAttention):
     torch.Size([1, 500, 1, 2, 4])
     """
 
-    block = 64
+    block = 32

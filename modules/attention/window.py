@@ -1,5 +1,7 @@
 """What MAA and SA share: each frame sees a window of L + R + 1 frames; and the streaming state for that."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -56,19 +58,22 @@ class WindowedAttention(Attention):
         names = ("v",) if self.role == "follower" else ("q", "k", "v")
         inputs = {**dict(zip(names, queries)), "valid": valid}
         left, right, time = self.left_context, self.layer_lookahead, valid.size(1)
+        block = min(self.block or time, time)
         if state is None:  # a whole utterance: nothing comes before it or after it
-            inputs = {name: t if name == "q" else pad(t, left, right) for name, t in inputs.items()}
+            inputs["valid"] = pad(valid, left, right)
+            keys = {name: Stretches.apply(inputs[name], left, right, block) for name in names[-2:]}
         else:
             inputs = {name: torch.cat([state[name], t], dim=1) for name, t in inputs.items()}
             after = {name: t[:, time:] for name, t in inputs.items()}
             if self.role == "follower":
                 shared, after["shared"] = self._delay(followed(shared), state["shared"], time)
             state = after
-        block = min(self.block or time, time)
+            keys = {name: self._stretches(inputs[name], block) for name in names[-2:]}
         if self.role == "follower":
-            y = self.reuse_map(followed(shared), self._keys(inputs["v"], block))
+            y = self.reuse_map(followed(shared), keys["v"])
         else:
-            y, shared = self._attend(inputs["q"][:, :time], inputs["k"], inputs["v"], inputs["valid"], block, state is not None)
+            seen = self._stretches(inputs["valid"], block)
+            y, shared = self._attend(inputs["q"][:, :time], keys["k"], keys["v"], seen, block, state is not None)
         y = y.reshape(valid.size(0), -1, *y.shape[2:])[:, :time]
         return y.unsqueeze(2), inputs["valid"][:, left : left + time].unsqueeze(2), state, shared
 
@@ -80,7 +85,7 @@ class WindowedAttention(Attention):
         q : torch.Tensor
             (batch, time, heads, head_dim).
         k, v, valid : torch.Tensor
-            (batch, L + time + R, ..).
+            (batch * blocks, L + block + R, ..), the stretch of keys that each block can reach.
         block : int
             Queries of a block.
         streaming : bool
@@ -95,7 +100,6 @@ class WindowedAttention(Attention):
         """
         window = self.left_context + 1 + self.layer_lookahead
         q = pad(q, 0, -q.size(1) % block).reshape(-1, block, *q.shape[2:])
-        k, v, valid = (self._keys(t, block) for t in (k, v, valid))
         distance = torch.arange(block + window - 1, device=q.device) - torch.arange(block, device=q.device)[:, None]
         # every query sees its own key, valid or not: a softmax over no keys would be NaN
         band, own = (0 <= distance) & (distance < window), distance == self.left_context
@@ -103,7 +107,7 @@ class WindowedAttention(Attention):
         q, bias = self.bias(q, distances, from_band)
         return self.attend(q, k, v, band & valid[:, None] | own, bias, streaming)
 
-    def _keys(self, t: Tensor, block: int) -> Tensor:
+    def _stretches(self, t: Tensor, block: int) -> Tensor:
         """The stretch of keys that each block can reach: (batch, L + time + R, ..) -> (batch * blocks, L + block + R, ..)."""
         reach = block + self.left_context + self.layer_lookahead
         t = pad(t, 0, (reach - t.size(1)) % block)
@@ -141,6 +145,34 @@ class WindowedAttention(Attention):
             window = self.left_context + 1 + self.layer_lookahead
             return {**cache, "shared": cache["v"].new_zeros(batch_size, self.layer_lookahead, self.num_heads, window)}
         return {"q": cache["k"][:, : self.layer_lookahead], **cache}
+
+
+class Stretches(torch.autograd.Function):
+    """The stretch of frames that each block of whole utterances can reach, without a copy for each block.
+
+    All utterances stand one after the other in one sequence, each filled up to whole blocks, and stretches are views of it that
+    overlap: (batch, time, ..) -> (batch * blocks, L + block + R, ..). So the first and the last stretches of an utterance reach
+    into its neighbours, whose frames must be masked. The gradient of a frame is the sum over the few stretches that hold it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, left: int, right: int, block: int) -> Tensor:
+        batch, time = t.shape[:2]
+        ctx.shape, ctx.left, ctx.block = (batch, time), left, block
+        filled = time + -time % block
+        sequence = t.new_zeros(left + batch * filled + right, *t.shape[2:])
+        sequence[left : left + batch * filled].unflatten(0, (batch, filled))[:, :time] = t
+        return sequence.unfold(0, left + block + right, block).movedim(-1, 1)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
+        (batch, time), left, block, blocks = ctx.shape, ctx.left, ctx.block, g.size(0)
+        first, *parts = g.split(block, dim=1)  # the blocks of frames that each stretch holds, one after the other
+        total = torch.cat([first, first.new_zeros(len(parts), *first.shape[1:])])
+        for i, part in enumerate(parts, 1):
+            total[i : i + blocks, : part.size(1)] += part
+        total = total.flatten(0, 1)[left : left + blocks * block].unflatten(0, (batch, -1))
+        return total[:, :time], None, None, None
 
 
 def to_band(x: Tensor) -> Tensor:

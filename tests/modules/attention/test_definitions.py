@@ -24,6 +24,7 @@ from cases import (
 from speech_attention.attention import AA, LLSA, MAA, SA, SummaryMixing
 from speech_attention.attention.positions import rotary, rotate
 from speech_attention.attention.reference import reference_encoder
+from speech_attention.attention.window import Stretches
 from speech_attention.blocks import ConformerBlock, TransformerBlock
 from speech_attention.encoder import Encoder
 from speech_attention.testing import verify_reference
@@ -84,6 +85,19 @@ def test_llsa_without_lookahead_is_sa(block):
         options = {"left_context": left, "lookahead": 0}
         a, b = pair(Case(LLSA, options), Case(SA, options), block, DEPTH)
         assert_close(a(x, full(x))[0], b(x, full(x))[0])
+
+
+@pytest.mark.parametrize("batch, time, left, right, block", [(2, 7, 5, 2, 3), (1, 6, 0, 0, 3), (3, 4, 0, 5, 4), (2, 5, 13, 1, 2)])
+def test_stretches_are_pieces_of_one_sequence(batch, time, left, right, block):
+    """Their values and their gradient are those of pieces that are cut out one by one."""
+    x, filled = noise(batch, time, 3).requires_grad_(), time + -time % block
+    stretches = Stretches.apply(x, left, right, block)
+    rows = nn.functional.pad(x, (0, 0, 0, filled - time)).flatten(0, 1)  # (batch * filled, 3)
+    sequence = torch.cat([rows.new_zeros(left, 3), rows, rows.new_zeros(right, 3)])
+    expected = torch.stack([sequence[start : start + left + block + right] for start in range(0, batch * filled, block)])
+    weight = noise(*expected.shape, seed=1)
+    assert_close(stretches, expected)
+    assert_close(*(torch.autograd.grad(pieces, x, weight)[0] for pieces in (stretches, expected)))
 
 
 def test_window_as_long_as_the_utterance_is_aa():
