@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .base import Attention, Mixed, MixerState, Shared, followed, pad
+from .constant import constant
 from .layout import Layout
 
 QUERIES = 72  # groups are put together until they have about this many queries, which share one stretch of keys
@@ -106,12 +107,9 @@ class LLSA(Attention):
             y = self.reuse_map(self._final(shared, block) if final else shared, keys("v"))
         else:
             q = queries[0][:, :, :chunk] if final else queries[0]
-            seen, own, distance = self._masks(block, q.size(2), q.device)
+            seen, own, distances, nth = masks(self.layout, left, block, q.size(2), q.device)
             q = pad(q, 0, missing).reshape(batch * blocks, -1, *q.shape[3:])
-            longest = left + block * chunk + self.layout.lookahead
-            distances = torch.arange(longest, -longest - 1, -1, device=q.device)
-            rows = torch.arange(q.size(1), device=q.device)[:, None]
-            q, bias = self.bias(q, distances, lambda scores: scores[..., rows, longest - distance])
+            q, bias = self.bias(q, distances, lambda scores: scores.gather(-1, nth.expand(*scores.shape[:2], -1, -1)))
             y, shared = self.attend(q, keys("k"), keys("v"), seen & keys("valid")[:, None] | own, bias)
         y = y.reshape(batch, blocks * block, -1, *y.shape[2:])[:, :groups]
         return y, valid, {name: t[:, groups * chunk :] for name, t in history.items()}, shared
@@ -124,34 +122,44 @@ class LLSA(Attention):
             for i, t in enumerate(shared)
         )
 
-    def _masks(self, groups: int, queries: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """What each query of a block may see.
-
-        Arguments
-        ---------
-        groups : int
-            Groups of the block.
-        queries : int
-            Queries of each group: all its frames, or the final ones alone.
-        device : torch.device
-
-        Returns
-        -------
-        seen, own, distance : torch.Tensor
-            (groups * queries, L + groups * frames) each, with L final frames before the block, and then its own frames, as
-            keys: whether the query may see the key, whether it is the query's own key, and how many frames lie between them.
-        """
-        chunk, left, offsets = self.layout.chunk, self.left_context, torch.tensor(self.layout.offsets, device=device)
-        group = torch.arange(groups, device=device) * chunk  # number of its first frame, for each group
-        start = group.repeat_interleave(queries)[:, None]  # first frame of each query's group
-        version = torch.arange(len(offsets), device=device).repeat(groups)
-        owner = group.repeat_interleave(len(offsets))  # first frame of each key's group
-        past, position = torch.arange(-left, 0, device=device), owner + offsets.repeat(groups)
-        earlier_final = (owner < start) & (version < chunk) & (position >= start - left)
-        seen = torch.cat([past >= start - left, (owner == start) | earlier_final], dim=1)
-        own = (owner == start) & (version == torch.arange(queries, device=device).repeat(groups)[:, None])
-        distance = start + offsets[:queries].repeat(groups)[:, None] - torch.cat([past, position])
-        return seen, F.pad(own, (left, 0)), distance
-
     def initial_state(self, batch_size: int) -> MixerState:
         return self._cache(batch_size, self.left_context)
+
+
+@constant
+def masks(layout: Layout, left: int, groups: int, queries: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What each query of a block may see, and how far it is away.
+
+    Arguments
+    ---------
+    layout : Layout
+    left : int
+        L, in frames.
+    groups : int
+        Groups of the block.
+    queries : int
+        Queries of each group: all its frames, or the final ones alone.
+    device : torch.device
+
+    Returns
+    -------
+    seen, own : torch.Tensor
+        (groups * queries, L + groups * frames) each, with L final frames before the block, and then its own frames, as
+        keys: whether the query may see the key, and whether it is the query's own key.
+    distances : torch.Tensor
+        (n,), all distances in frames that may lie between a query and a key.
+    nth : torch.Tensor
+        (groups * queries, L + groups * frames), which of these distances it is.
+    """
+    chunk, offsets = layout.chunk, torch.tensor(layout.offsets, device=device)
+    group = torch.arange(groups, device=device) * chunk  # number of its first frame, for each group
+    start = group.repeat_interleave(queries)[:, None]  # first frame of each query's group
+    version = torch.arange(len(offsets), device=device).repeat(groups)
+    owner = group.repeat_interleave(len(offsets))  # first frame of each key's group
+    past, position = torch.arange(-left, 0, device=device), owner + offsets.repeat(groups)
+    earlier_final = (owner < start) & (version < chunk) & (position >= start - left)
+    seen = torch.cat([past >= start - left, (owner == start) | earlier_final], dim=1)
+    own = (owner == start) & (version == torch.arange(queries, device=device).repeat(groups)[:, None])
+    distance = start + offsets[:queries].repeat(groups)[:, None] - torch.cat([past, position])
+    longest = left + groups * chunk + layout.lookahead
+    return seen, F.pad(own, (left, 0)), torch.arange(longest, -longest - 1, -1, device=device), longest - distance
