@@ -91,28 +91,51 @@ class LLSA(Attention):
         if state is None:  # a whole utterance: nothing comes before it
             state = self.initial_state(batch)
         local = {"v": v, "valid": valid, **dict(zip("k", queries[1:]))}
-        history = {name: torch.cat([state[name].to(t.dtype), t[:, :, :chunk].flatten(1, 2)], dim=1) for name, t in local.items()}
         block = min(groups, max(1, QUERIES // frames))  # groups of a block, which share one stretch of keys
         blocks = -(-groups // block)
-        missing = blocks * block - groups  # groups that the last block lacks
-
-        def keys(name: str) -> Tensor:
-            """What each block can reach: L final frames before it, then its own frames; (batch * blocks, keys, ..)."""
-            own = pad(local[name], 0, missing).reshape(batch, blocks, block * frames, *local[name].shape[3:])
-            past = pad(history[name], 0, missing * chunk).unfold(1, left, block * chunk)[:, :blocks]
-            return torch.cat([past.movedim(-1, 2), own], dim=2).flatten(0, 1)
+        reach = {name: self._keys(t, state[name].to(t.dtype), block) for name, t in local.items()}
+        keys, after = ({name: both[i] for name, both in reach.items()} for i in (0, 1))
 
         if self.role == "follower":
             shared = followed(shared)
-            y = self.reuse_map(self._final(shared, block) if final else shared, keys("v"))
+            y = self.reuse_map(self._final(shared, block) if final else shared, keys["v"])
         else:
             q = queries[0][:, :, :chunk] if final else queries[0]
             seen, own, distances, nth = masks(self.layout, left, block, q.size(2), q.device)
-            q = pad(q, 0, missing).reshape(batch * blocks, -1, *q.shape[3:])
+            q = pad(q, 0, blocks * block - groups).reshape(batch * blocks, -1, *q.shape[3:])
             q, bias = self.bias(q, distances, lambda scores: scores.gather(-1, nth.expand(*scores.shape[:2], -1, -1)))
-            y, shared = self.attend(q, keys("k"), keys("v"), seen & keys("valid")[:, None] | own, bias)
+            y, shared = self.attend(q, keys["k"], keys["v"], seen & keys["valid"][:, None] | own, bias)
         y = y.reshape(batch, blocks * block, -1, *y.shape[2:])[:, :groups]
-        return y, valid, {name: t[:, groups * chunk :] for name, t in history.items()}, shared
+        return y, valid, after, shared
+
+    def _keys(self, t: Tensor, past: Tensor, block: int) -> tuple[Tensor, Tensor]:
+        """What each block can reach: L final frames before it, then its own frames.
+
+        Arguments
+        ---------
+        t : torch.Tensor
+            (batch, groups, frames, ..).
+        past : torch.Tensor
+            (batch, L, ..), the final frames before these.
+        block : int
+            Groups of a block.
+
+        Returns
+        -------
+        keys : torch.Tensor
+            (batch * blocks, L + block * frames, ..).
+        past : torch.Tensor
+            (batch, L, ..), the last final frames.
+        """
+        groups, chunk, left = t.size(1), self.layout.chunk, self.left_context
+        if groups == 1:  # its final frames stand just behind the past
+            keys = torch.cat([past, t.flatten(1, 2)], dim=1)
+            return keys, keys[:, chunk : chunk + left]
+        final = torch.cat([past, t[:, :, :chunk].flatten(1, 2)], dim=1)
+        missing = -groups % block  # groups that the last block lacks
+        own = pad(t, 0, missing).unflatten(1, (-1, block)).flatten(2, 3)  # (batch, blocks, block * frames, ..)
+        before = pad(final, 0, missing * chunk).unfold(1, left, block * chunk)[:, : own.size(1)].movedim(-1, 2)
+        return torch.cat([before, own], dim=2).flatten(0, 1), final[:, groups * chunk :]
 
     def _final(self, shared: tuple[Tensor, ...], block: int) -> tuple[Tensor, ...]:
         """The rows of a map that belong to final frames. Queries are at axis 2, save in the keys of (q, k, mask)."""

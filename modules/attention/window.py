@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .base import Attention, Mixed, MixerState, Shared, followed, pad
+from .constant import constant
 
 
 class WindowedAttention(Attention):
@@ -98,18 +99,18 @@ class WindowedAttention(Attention):
         shared : tuple or None
             The map of each block.
         """
-        window = self.left_context + 1 + self.layer_lookahead
+        make = kept_masks if block == self.block or streaming else masks  # those of MAA and a whole utterance would be too large
+        band, own, distances = make(block, self.left_context, self.layer_lookahead, q.device)
         q = pad(q, 0, -q.size(1) % block).reshape(-1, block, *q.shape[2:])
-        distance = torch.arange(block + window - 1, device=q.device) - torch.arange(block, device=q.device)[:, None]
-        # every query sees its own key, valid or not: a softmax over no keys would be NaN
-        band, own = (0 <= distance) & (distance < window), distance == self.left_context
-        distances = torch.arange(self.left_context, -self.layer_lookahead - 1, -1, device=q.device)
         q, bias = self.bias(q, distances, from_band)
+        # every query sees its own key, valid or not: a softmax over no keys would be NaN
         return self.attend(q, k, v, band & valid[:, None] | own, bias, streaming)
 
     def _stretches(self, t: Tensor, block: int) -> Tensor:
         """The stretch of keys that each block can reach: (batch, L + time + R, ..) -> (batch * blocks, L + block + R, ..)."""
         reach = block + self.left_context + self.layer_lookahead
+        if t.size(1) == reach:  # one block
+            return t
         t = pad(t, 0, (reach - t.size(1)) % block)
         return t.unfold(1, reach, block).movedim(-1, 2).flatten(0, 1)
 
@@ -173,6 +174,24 @@ class Stretches(torch.autograd.Function):
             total[i : i + blocks, : part.size(1)] += part
         total = total.flatten(0, 1)[left : left + blocks * block].unflatten(0, (batch, -1))
         return total[:, :time], None, None, None
+
+
+def masks(block: int, left: int, right: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """What each query of a block may see.
+
+    Returns
+    -------
+    band, own : torch.Tensor
+        (block, L + block + R), whether the key is in the query's window, and whether it is the query's own key.
+    distances : torch.Tensor
+        (L + 1 + R,), those in a window, from L to -R.
+    """
+    distance = torch.arange(left + block + right, device=device) - torch.arange(block, device=device)[:, None]
+    distances = torch.arange(left, -right - 1, -1, device=device)
+    return (0 <= distance) & (distance <= left + right), distance == left, distances
+
+
+kept_masks = constant(masks)
 
 
 def to_band(x: Tensor) -> Tensor:
