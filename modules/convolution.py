@@ -61,52 +61,57 @@ class DepthwiseConvolution(nn.Module):
             For the next call.
         """
         x = x.masked_fill(~valid[..., None], 0.0)
+        past, chunk, groups = self.kernel_size - 1, self.layout.chunk, x.size(1)
         if self.centred:
-            taps = self.kernel_size // 2
-            y = F.conv1d(x.squeeze(2).mT, self.weight[:, None], padding=taps, groups=x.size(-1)).mT.unsqueeze(2)
-            return y, None
+            return _filter(F.pad(x.squeeze(2), (0, 0, past // 2, past // 2)), self.weight).unsqueeze(2), None
         if state is None:  # a whole utterance: nothing comes before it
             state = self.initial_state(x.size(0))
-        final = torch.cat([state.to(x.dtype), x[:, :, : self.layout.chunk].flatten(1, 2)], dim=1)  # (batch, time, channels)
-        y = self._history(final, x.size(1), x.size(2)) + self._local(x)
-        return y, final[:, x.size(1) * self.layout.chunk :]
+        taps = self.weight.flip(1)  # in the order of time
+        final = torch.cat([state.to(x.dtype), x[:, :, :chunk].flatten(1, 2)], dim=1)  # (batch, past + time, channels)
+        y = _filter(final, taps).unflatten(1, (groups, chunk))  # a final frame reads final frames alone
+        if x.size(2) > chunk:
+            y = torch.cat([y, self._look_ahead(final[:, chunk:], x[:, :, chunk:], taps)], dim=2)
+        return y, final[:, groups * chunk :]
 
-    def _history(self, final: Tensor, groups: int, frames: int) -> Tensor:
-        """The part of the sum that comes from before the group, by one convolution over final frames.
+    def _look_ahead(self, final: Tensor, x: Tensor, taps: Tensor) -> Tensor:
+        """Filter the look-ahead frames of each group. They read the final frames up to the end of their group, and each other.
 
         Arguments
         ---------
         final : torch.Tensor
-            (batch, kernel_size - 1 + groups * chunk, channels), the final frames.
-        groups, frames : int
-            Number of groups, and of frames to compute in each.
+            (batch, kernel_size - 1 + (groups - 1) * chunk, channels). The first kernel_size - 1 of these final frames come
+            just before the look-ahead frames of the first group.
+        x : torch.Tensor
+            (batch, groups, frames, channels), the look-ahead frames.
+        taps : torch.Tensor
+            (channels, kernel_size), in the order of time.
 
         Returns
         -------
         torch.Tensor
             (batch, groups, frames, channels).
         """
-        past, dim, chunk = self.kernel_size - 1, final.size(-1), self.layout.chunk
-        taps = self.weight.flip(1)  # in the order of time; a frame at `offset` in its group has its oldest tap that much later
-        kernel = torch.stack([F.pad(taps, (offset, 0))[:, :past] for offset in self.layout.offsets[:frames]], dim=1)
-        kernel = kernel.flatten(0, 1)[:, None]  # (channels * frames, 1, past)
-        y = F.conv1d(final[:, : past + (groups - 1) * chunk].mT, kernel, stride=chunk, groups=dim)
-        return y.unflatten(1, (dim, frames)).permute(0, 3, 2, 1)  # (batch, groups, frames, channels)
-
-    def _local(self, x: Tensor) -> Tensor:
-        """The part of the sum that comes from inside the group, by a causal convolution: (batch, groups, frames, channels)."""
-        offsets = self.layout.offsets[: x.size(2)]
-        span = offsets[-1] + 1
-        taps = min(self.kernel_size, span)
-        if len(offsets) < span:  # frames that the layout leaves out count as zeros
-            x = x.new_zeros(*x.shape[:2], span, x.size(3)).index_copy(2, torch.tensor(offsets, device=x.device), x)
-        x = F.pad(x, (0, 0, taps - 1, 0)).permute(0, 3, 1, 2)  # (batch, channels, groups, taps - 1 + span)
-        y = F.conv2d(x, self.weight[:, None, None, :taps].flip(-1), groups=x.size(1)).permute(0, 2, 3, 1)
-        return y[:, :, list(offsets)] if len(offsets) < span else y
+        (batch, groups, frames, dim), past, span = x.shape, taps.size(1) - 1, self.layout.pending
+        after = [offset - self.layout.chunk for offset in self.layout.offsets[self.layout.chunk :]]  # 0: next to a final frame
+        # the frame that comes `after` frames later reads the same final frames with its taps moved by as many
+        moved = F.pad(taps, (span, 0)).unfold(1, past, 1)[:, [span - later for later in after]]  # (channels, frames, past)
+        copies = final[:, :, None].expand(-1, -1, frames, -1).flatten(2)  # (batch, time, frames * channels)
+        history = _filter(copies, moved.transpose(0, 1).flatten(0, 1), stride=self.layout.chunk).unflatten(2, (frames, dim))
+        if frames < span:  # frames that the layout leaves out count as zeros
+            x = x.new_zeros(batch, groups, span, dim).index_copy(2, torch.tensor(after, device=x.device), x)
+        reach = min(past, span - 1)
+        own = _filter(F.pad(x.flatten(0, 1), (0, 0, reach, 0)), taps[:, past - reach :]).unflatten(0, (batch, groups))
+        return history + (own[:, :, after] if frames < span else own)
 
     def initial_state(self, batch_size: int) -> Tensor:
         """The last kernel_size - 1 final frames before the first frame, which are zeros: (batch, kernel_size - 1, channels)."""
         return self.weight.new_zeros(batch_size, self.kernel_size - 1, self.weight.size(0))
+
+
+def _filter(x: Tensor, taps: Tensor, stride: int = 1) -> Tensor:
+    """Filter each channel of x (batch, time, channels) by its row of taps (channels, n): (batch, time, channels), no padding."""
+    x = x[:, :, None].permute(0, 3, 1, 2)  # (batch, channels, time, 1); channels stay last in memory, where CPUs are fastest
+    return F.conv2d(x, taps[:, None, :, None], stride=(stride, 1), groups=len(taps)).permute(0, 2, 3, 1).squeeze(2)
 
 
 class Convolution(DepthwiseConvolution):
