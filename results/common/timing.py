@@ -120,9 +120,9 @@ def measured_on(results):
     return f"{device}, torch {environment['versions']['torch']}"
 
 
-def add_options(parser, output):
+def add_options(parser, output, devices=("cpu", "cuda")):
     """Give a parser the options that all commands have; `output` is where results go if `--output` is not given."""
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--device", choices=devices, default="cpu")
     parser.add_argument(
         "--threads", type=partial(positive, most=1024), default=torch.get_num_threads(), help="of the CPU; default: %(default)s"
     )

@@ -3,13 +3,23 @@
 from pathlib import Path
 
 from recipes.files import content_of
-from results.common import markdown
+from results.common import markdown, timing
 from results.common.timing import find, measured_on
 from results.experiments import BASELINE, VARIANTS
 from results.speed import paper_size_report, report
+from results.speed.limits import rows
 
 FOLDER = Path(__file__).parent
-SPEED_JSON, PAPER_SIZE_JSON = FOLDER / "speed.json", FOLDER / "paper_size.json"
+SPEED_JSON, PAPER_SIZE_JSON, LIMITS_JSON, AGAINST_JSON = (
+    FOLDER / f"{name}.json" for name in ("speed", "paper_size", "limits", "against")
+)
+
+
+def limits(path: Path = LIMITS_JSON) -> str:
+    """What is to be reached, and where it is."""
+    with content_of(path) as results:
+        cells = rows.cells_of(results, timing.load(AGAINST_JSON))
+        return f"{markdown.paragraph(rows.conditions(results, cells))}\n\n{markdown.table(rows.table_rows(cells))}"
 
 
 def claims(path: Path = SPEED_JSON) -> str:
@@ -46,12 +56,15 @@ def not_drawn() -> str:
     return markdown.paragraph(f"The figure leaves out the modules {modules}, and the group {groups}: see the tables below.")
 
 
-def headline(path: Path = SPEED_JSON) -> str:
-    """The page in a sentence: how many of the papers' claims appear, over which attention."""
+def headline(path: Path = SPEED_JSON, limits_path: Path = LIMITS_JSON) -> str:
+    """The page in a sentence: how many aims are reached, and how many of the papers' claims appear, over which attention."""
     relative = [other for other in report.AGAINST if other != BASELINE]
+    with content_of(limits_path) as results:
+        reached, measured = rows.count(rows.cells_of(results, timing.load(AGAINST_JSON)))
     with content_of(path) as results:
         return (
-            f"of {len(report.CLAIMS)} published claims of less time or memory, {appear(results, relative)} appear over "
+            f"{reached} of {measured} aims of speed are reached; of {len(report.CLAIMS)} published claims of less time or "
+            f"memory, {appear(results, relative)} appear over "
             f"attention with relative positions, on long utterances, and {appear(results, [BASELINE])} over a fused kernel "
             "with rotary positions"
         )
@@ -65,16 +78,21 @@ def appear(results: dict, others: list[str]) -> int:
 
 
 def draw(folder: Path = FOLDER) -> None:
-    """Draw the figure anew, if it has its JSON."""
+    """Draw the figures anew that have their JSON."""
     from results.speed import figure  # needs matplotlib
+    from results.speed.limits import figures
 
-    path = folder / SPEED_JSON.name
+    path, limits_path = folder / SPEED_JSON.name, folder / LIMITS_JSON.name
     if path.exists():
         with content_of(path) as results:
             figure.draw(results, path.with_suffix(".png"))
+    if limits_path.exists():
+        with content_of(limits_path) as results:
+            figures.draw(results, folder)
 
 
 TABLES = {
+    "limits": limits,
     "claims": claims,
     "all_ratios": all_ratios,
     "not_drawn": not_drawn,

@@ -1,0 +1,166 @@
+"""The table of limits: of each row what is measured, what is to be reached, whether it is, and what bounds it if not.
+
+A figure is a median with its quartiles: a ratio of two times of the same round, or milliseconds. `reach` is an aim of this
+project or, for a peer, that it is not slower than that; a row without one is there to compare with.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from results.common.timing import find, in_words, measured_on, quartiles
+from results.speed import against
+
+Cells = dict[tuple, dict]
+
+
+class Row(NamedTuple):
+    """A row of the table.
+
+    Arguments
+    ---------
+    words : str
+        What is measured.
+    figure : callable
+        Takes the cells of limits.json and of against.json; returns three quartiles. KeyError: not measured.
+    reach : float or None
+        The figure is to be at most this.
+    unit : str
+        Behind the figure; a ratio has none.
+    bound : str
+        What bounds the figure, where it is not reached: a sentence.
+    """
+
+    words: str
+    figure: Callable[[Cells], np.ndarray]
+    reach: float | None
+    unit: str = ""
+    bound: str = ""
+
+
+def ratio(group, variant, other, frames):
+    """Time of a variant over that of another one."""
+    return lambda cells: quartiles(*(cells[group, name, frames]["ms"] for name in (variant, other)))
+
+
+def ms(group, variant, frames):
+    """Time of a packet of so many frames."""
+    return lambda cells: quartiles(cells[group, variant, frames]["ms"])
+
+
+def reading(group, variant, frames, share=1.0):
+    """Time to read that share of the weights from memory."""
+
+    def figure(cells):
+        memory = cells[group, "bandwidth"]
+        return quartiles(memory["ms"]) * cells[group, variant, frames]["mib"] / memory["mib"] * share
+
+    return figure
+
+
+def before(group, yaml):
+    """Time of today's code over that of the earlier one."""
+    return lambda cells: against.ratio(cells[group, yaml])
+
+
+def engine_over_before(group, engine, scale, yaml):
+    """Time of an engine over that of torch with the earlier code: over torch with today's, times today's over the earlier one."""
+    return lambda cells: ratio(group, engine, "eager", 1)(cells) * before(f"stream-{scale}", yaml)(cells)[1]
+
+
+def memory(variant):
+    """Peak at 4,000 frames over that at 2,000."""
+    return lambda cells: quartiles([cells["memory", variant, 4000]["peak_mib"]], [cells["memory", variant, 2000]["peak_mib"]])
+
+
+ROWS = [
+    Row("training step, scale `cpu`, SA, over the earlier commit", before("train-cpu", "sa"), 0.65),
+    Row("SA over AA, the core alone, 4 x 250 frames", ratio("core, batch of 4", "SA", "AA", 250), 1.0),
+    Row("SA over AA, the core alone, 1,000 frames", ratio("core", "SA", "AA", 1000), 0.28),
+    Row("SA over AA, the core alone, 2,000 frames", ratio("core", "SA", "AA", 2000), 0.14),
+    Row("SA over local-attention, the core alone, 1,000 frames", ratio("core", "SA", "local-attention", 1000), 1.0),
+    Row("SA over local-attention, the core alone, 2,000 frames", ratio("core", "SA", "local-attention", 2000), 1.0),
+    Row("LLSA, chunk 1, over AA, 12 x 768, 400 frames", ratio("stack", "LLSA, chunk 1", "AA", 400), 6.5),
+    Row("LLSA, chunk 8, over AA, 12 x 768, 400 frames", ratio("stack", "LLSA, chunk 8", "AA", 400), 1.5),
+    Row("LLSA, chunk 16, over AA, 12 x 768, 400 frames", ratio("stack", "LLSA, chunk 16", "AA", 400), 1.2),
+    Row("Transformer block with AA over HuggingFace's wav2vec 2.0 layer", ratio("transformer", "AA", "HuggingFace", 500), 1.0),
+    Row("the same with SA over the same without attention", ratio("transformer", "SA", "no attention", 500), None),
+    *(
+        Row(f"Conformer with a chunk mask over {words}, {frames:,} frames", ratio("conformer", "chunk mask", other, frames), aim)
+        for other, words, aims in (
+            ("SpeechBrain, RoPE", "SpeechBrain's with rotary positions", (0.85, 0.65)),
+            ("SpeechBrain, relative", "SpeechBrain's with relative positions", (1.0, 1.0)),
+            ("no attention", "the same without attention", (None, None)),
+        )
+        for frames, aim in zip((512, 1536), aims)
+    ),
+    Row(
+        "LLSA, chunk 8, over torchaudio's Emformer, forward and backward",
+        ratio("emformer", "LLSA, chunk 8", "Emformer", 400),
+        1.0,
+    ),
+    Row("a step of LLSA, chunk 8, over `Emformer.infer`, two layers", ratio("step", "LLSA, chunk 8", "Emformer", 8), 1 / 1.2),
+    Row("stream, 12 x 768, frame of SA, eager over the earlier commit", before("stream-base", "sa"), None),
+    Row("stream, 12 x 768, frame of LLSA, eager over the earlier commit", before("stream-base", "llsa"), None),
+    Row("stream, 12 x 768: reading the weights in float32", reading("base LLSA", "eager", 1), None, " ms"),
+    Row("stream, 12 x 768: reading the weights in int8", reading("base LLSA", "eager", 1, 0.25), None, " ms"),
+    Row("stream, mini, packet of SA, eager over the earlier commit", before("stream-mini", "sa"), 0.6),
+    Row("stream, mini, packet of LLSA, eager over the earlier commit", before("stream-mini", "llsa"), 0.6),
+    *(
+        Row(f"memory of {variant}, 4,000 over 2,000 frames", memory(variant), 2.1)
+        for variant in ("SA", "SummaryMixing", "LLSA, chunk 3")
+    ),
+]
+"""All rows, those that this project aims at in the order of its layers, its blocks and its streams."""
+
+
+def cells_of(results, earlier):
+    """All cells that rows take: those of limits.json and, where it is there, of against.json."""
+    return find(results) | (find(earlier) if earlier else {})
+
+
+def figure(row, cells):
+    """The quartiles of a row; None if it is not measured."""
+    try:
+        return row.figure(cells)
+    except KeyError:
+        return None
+
+
+def verdict(row, quartiles):
+    """In a word: reached, behind, not measured, or nothing where there is no aim."""
+    if quartiles is None:
+        return "not measured"
+    return "" if row.reach is None else "reached" if quartiles[1] <= row.reach else "behind"
+
+
+def table_rows(cells):
+    """The rows as dicts for a table."""
+    found = [(row, figure(row, cells)) for row in ROWS]
+    return [
+        {
+            "what": row.words,
+            "here": in_words(three, 2 if not row.unit else 1, row.unit) if three is not None else "",
+            "to reach": "" if row.reach is None else f"{row.reach:.2f}" if not row.unit else f"{row.reach:.1f}{row.unit}",
+            "verdict": verdict(row, three),
+            "what bounds it": row.bound if verdict(row, three) == "behind" else "",
+        }
+        for row, three in found
+    ]
+
+
+def count(cells):
+    """How many of the rows that have an aim are reached, and how many of them are measured."""
+    words = [verdict(row, figure(row, cells)) for row in ROWS if row.reach is not None]
+    return words.count("reached"), len(words) - words.count("not measured")
+
+
+def conditions(results, cells):
+    """What it was measured on, and how much of it is reached, in words."""
+    reached, measured = count(cells)
+    rounds = min(len(cell["ms"]) for cell in results["cells"] if "ms" in cell)
+    return (
+        f"Measured with random weights on {measured_on(results)}: medians [quartiles] of {rounds} rounds or more. Figures "
+        f"without a unit are ratios of times, or of memory. Of {measured} aims that are measured, {reached} are reached."
+    )
