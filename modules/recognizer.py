@@ -1,5 +1,6 @@
 """Several streams of audio through one model, in one batch. Each may begin and end at any time."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -115,7 +116,7 @@ class Recognizer:
             log_probs, valid, state = self.model.advance(samples, valid, state)
             best, out = log_probs.argmax(dim=-1).tolist(), valid.tolist()
             for row, (stream, output) in enumerate(ready):
-                stream.state = tree_map(lambda tensor: tensor[row : row + 1], state)
+                stream.state = tree_map(lambda tensor: tensor[row : row + 1], state) if len(states) > 1 else state
                 stream.read([token for token, there in zip(best[row], out[row]) if there], output)
         for stream, output in zip(streams, outputs):
             if stream.ended and not stream.chunks:
@@ -186,10 +187,11 @@ class Stream:
 
     def take(self, frames: int) -> tuple[Tensor, Tensor]:
         """Hand out the samples (frames * hop,) of the next frames, and which of these frames (frames,) belong to the stream."""
-        number = torch.arange(self.taken, self.taken + frames, device=self.buffer.device) - self.lead
+        first, size = self.taken - self.lead, frames * self.recognizer.hop
         self.taken += frames
-        samples, self.buffer = self.buffer.split([frames * self.recognizer.hop, len(self.buffer) - frames * self.recognizer.hop])
-        return samples, (number >= 0) & (number >= 0 if self.total is None else number < self.total)
+        samples, self.buffer = self.buffer[:size], self.buffer[size:]
+        end = math.inf if self.total is None else self.total
+        return samples, torch.tensor([0 <= number < end for number in range(first, first + frames)], device=samples.device)
 
     def read(self, best: Sequence[int], output: Output) -> None:
         """Decode the best token of each frame that came out, and add what is new to the output."""

@@ -168,11 +168,13 @@ class Attention(Mixer):
         """Queries, keys and values (batch, .., heads, head_dim) of frames x (batch, .., dim); in a follower, values alone."""
         if self.role == "follower":
             return (self.value(x).unflatten(-1, (self.num_heads, self.head_dim)),)
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim)).unbind(-3)
-        if self.positions != "rotary":
-            return q, k, v
-        assert table is not None, "rotary positions need the table of the frames' positions"
-        return rotate(q, table), rotate(k, table), v
+        heads = self.num_heads
+        qk, v = self.qkv(x).unflatten(-1, (3 * heads, self.head_dim)).split([2 * heads, heads], dim=-2)
+        if self.positions == "rotary":
+            assert table is not None, "rotary positions need the table of the frames' positions"
+            qk = rotate(qk, table)
+        q, k = qk.chunk(2, dim=-2)
+        return q, k, v
 
     def finish(self, y: Tensor) -> Tensor:
         return self.output(y.flatten(-2))

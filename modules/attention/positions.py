@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from .constant import constant
+
 
 def rotary(positions: Tensor, head_dim: int, base: float = 10000.0) -> Tensor:
     """Cosines and sines of rotary position embedding (Su et al., arXiv 2104.09864).
@@ -23,16 +25,21 @@ def rotary(positions: Tensor, head_dim: int, base: float = 10000.0) -> Tensor:
     torch.Tensor
         (*positions.shape, 2, head_dim / 2), float64.
     """
-    frequency = base ** (-torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float64) / head_dim)
-    angle = positions[..., None] * frequency
+    angle = positions[..., None] * frequencies(head_dim, base, positions.device)
     return torch.stack([angle.cos(), angle.sin()], dim=-2)
+
+
+@constant
+def frequencies(head_dim: int, base: float, device: torch.device) -> Tensor:
+    """Angle in radians by which each pair of channels turns from one frame to the next: (head_dim / 2,), float64."""
+    return base ** (-torch.arange(0, head_dim, 2, device=device, dtype=torch.float64) / head_dim)
 
 
 def rotate(x: Tensor, table: Tensor) -> Tensor:
     """Rotate the heads of x (batch, .., heads, head_dim) by a table (.., 2, head_dim / 2) that `rotary` has made."""
     cos, sin = table.to(x.dtype).unsqueeze(-3).unbind(-2)  # each (.., 1, head_dim / 2)
     a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+    return torch.cat([torch.addcmul(a * cos, b, sin, value=-1), torch.addcmul(b * cos, a, sin)], dim=-1)
 
 
 def sinusoids(distances: Tensor, dim: int) -> Tensor:
