@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention.base import Mixer
+from .attention.constant import indices
 
 
 class DepthwiseConvolution(nn.Module):
@@ -92,16 +93,17 @@ class DepthwiseConvolution(nn.Module):
             (batch, groups, frames, channels).
         """
         (batch, groups, frames, dim), past, span = x.shape, taps.size(1) - 1, self.layout.pending
-        after = [offset - self.layout.chunk for offset in self.layout.offsets[self.layout.chunk :]]  # 0: next to a final frame
+        offsets = self.layout.offsets[self.layout.chunk :]
+        after = indices(tuple(offset - self.layout.chunk for offset in offsets), x.device)  # 0: next to a final frame
         # the frame that comes `after` frames later reads the same final frames with its taps moved by as many
-        moved = F.pad(taps, (span, 0)).unfold(1, past, 1)[:, [span - later for later in after]]  # (channels, frames, past)
+        moved = F.pad(taps, (span, 0)).unfold(1, past, 1).index_select(1, span - after)  # (channels, frames, past)
         copies = final[:, :, None].expand(-1, -1, frames, -1).flatten(2)  # (batch, time, frames * channels)
         history = _filter(copies, moved.transpose(0, 1).flatten(0, 1), stride=self.layout.chunk).unflatten(2, (frames, dim))
         if frames < span:  # frames that the layout leaves out count as zeros
-            x = x.new_zeros(batch, groups, span, dim).index_copy(2, torch.tensor(after, device=x.device), x)
+            x = x.new_zeros(batch, groups, span, dim).index_copy(2, after, x)
         reach = min(past, span - 1)
         own = _filter(F.pad(x.flatten(0, 1), (0, 0, reach, 0)), taps[:, past - reach :]).unflatten(0, (batch, groups))
-        return history + (own[:, :, after] if frames < span else own)
+        return history + (own.index_select(2, after) if frames < span else own)
 
     def initial_state(self, batch_size: int) -> Tensor:
         """The last kernel_size - 1 final frames before the first frame, which are zeros: (batch, kernel_size - 1, channels)."""

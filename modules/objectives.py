@@ -214,7 +214,7 @@ class Wav2Vec2(nn.Module):
         negatives = self._negatives(mask)  # (masked, negatives)
         loss, accuracy = self.contrast(self.head(y[mask])[None], targets, targets[0][negatives.T][:, None])
         loss = loss / mask.sum() + self.diversity * meta["diversity_loss"]
-        stats = {"accuracy": accuracy.item(), "codes": float(meta["code_perplex"]), "temperature": float(meta["temp"])}
+        stats = {"accuracy": accuracy.item(), "codes": meta["code_perplex"].item(), "temperature": float(meta["temp"])}
         return loss, stats
 
     def _negatives(self, mask: Tensor) -> Tensor:

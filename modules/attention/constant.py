@@ -36,3 +36,9 @@ def constant(make: Callable[P, T]) -> Callable[P, T]:
         return kept(*args, **kwargs) if real else make(*args, **kwargs)
 
     return get
+
+
+@constant
+def indices(numbers: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """These numbers as an index, (n,): a list of them would be copied to the device, which waits for it, at each step."""
+    return torch.tensor(numbers, device=device)

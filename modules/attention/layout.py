@@ -8,8 +8,9 @@ mix frames. All other layers treat each frame alone, so they need not know how f
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from .constant import indices
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Layout:
 
     Example
     -------
+    >>> import torch
     >>> Layout(chunk=1, offsets=(0, 1, 2)).expand(torch.arange(5)[None])
     tensor([[[0, 1, 2],
              [1, 2, 3],
@@ -63,5 +65,5 @@ class Layout:
             return x[:, :used].unflatten(1, (used // self.chunk, self.chunk))
         windows = x.unfold(1, self.lookahead + 1, self.chunk)  # (batch, groups, .., lookahead + 1), a view
         if len(self.offsets) <= self.lookahead:  # only some of the look-ahead frames
-            windows = windows.index_select(-1, torch.tensor(self.offsets, device=x.device))
+            windows = windows.index_select(-1, indices(self.offsets, x.device))
         return windows.movedim(-1, 2)
