@@ -30,6 +30,7 @@ setup(
         "lm": ["flashlight-text>=0.0.7; python_version < '3.13'"],  # with KenLM inside; no wheels for later Pythons
         "export": ["onnx>=1.20", "onnxscript>=0.7.2"],  # 0.7.1 cannot translate repeat_interleave
         "peers": ["transformers>=5", "local-attention>=1.11"],  # what results.speed.limits has beside our layers
+        "engines": ["onnx>=1.20", "onnxscript>=0.7.2", "onnxruntime>=1.22"],
         "tensorboard": ["tensorboard>=2.16"],
         "test": [
             "pytest>=8",

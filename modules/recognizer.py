@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -26,6 +27,14 @@ class Output:
     words: list[Word] = field(default_factory=list)
 
 
+class Engine(Protocol):
+    """What computes the steps of streams, such as a `CTCModel` itself."""
+
+    def advance(self, samples: Tensor, valid: Tensor, state: SpeechState) -> tuple[Tensor, Tensor, SpeechState]:
+        """See `SpeechEncoder.advance`."""
+        ...
+
+
 class Recognizer:
     """Turns streams of samples into words.
 
@@ -35,6 +44,8 @@ class Recognizer:
         In evaluation mode, with an attention that streams.
     tokens : sequence of str
         The text of each output of the model, see `GreedyDecoder`.
+    engine : object or None
+        What computes the steps: its `advance` does what that of the model does. None: the model.
 
     Raises
     ------
@@ -62,10 +73,10 @@ class Recognizer:
     25
     """
 
-    def __init__(self, model: CTCModel, tokens: Sequence[str]):
+    def __init__(self, model: CTCModel, tokens: Sequence[str], engine: Engine | None = None):
         if len(tokens) != model.head.out_features:
             raise ValueError(f"there must be one token for each output of the model: {len(tokens)} for {model.head.out_features}")
-        self.model, self.tokens = model, tokens
+        self.model, self.tokens, self.engine = model, tokens, engine or model
         self.layout, self.hop = model.encoder.layout, model.front_end.hop
         state = model.initial_state(1)
         lead = self.layout.lead  # each stream begins with so many frames that are not valid; then all advance by whole chunks
@@ -113,7 +124,7 @@ class Recognizer:
             samples, valid = (torch.stack(parts) for parts in zip(*pieces))
             states = [stream.state for stream, _ in ready]
             state = tree_map(lambda *rows: torch.cat(rows), *states) if len(states) > 1 else states[0]
-            log_probs, valid, state = self.model.advance(samples, valid, state)
+            log_probs, valid, state = self.engine.advance(samples, valid, state)
             best, out = log_probs.argmax(dim=-1).tolist(), valid.tolist()
             for row, (stream, output) in enumerate(ready):
                 stream.state = tree_map(lambda tensor: tensor[row : row + 1], state) if len(states) > 1 else state
@@ -140,8 +151,7 @@ class Stream:
         self.lead = recognizer.layout.lead
         self.heard, self.frames, self.taken = 0, 0, 0
         self.total: int | None = None  # number of frames of the whole stream, which is known once it is closed
-        weight = recognizer.model.head.weight
-        self.buffer = weight.new_zeros(self.lead * recognizer.hop)
+        self.buffer = recognizer.start["front_end"].new_zeros(self.lead * recognizer.hop)
 
     @property
     def ended(self) -> bool:

@@ -138,6 +138,8 @@ class Attention(Mixer):
         If an argument is not one of these.
     """
 
+    empty: Tensor
+
     def __init__(self, dim: int, num_heads: int, positions: str = "rotary", role: str | None = None, reuse: str = "map"):
         super().__init__()
         if num_heads < 1 or dim < 1 or dim % num_heads or (dim // num_heads) % 2:
@@ -160,6 +162,7 @@ class Attention(Mixer):
                 self.distance = nn.Linear(dim, dim, bias=False)
                 self.bias_content, self.bias_distance = (nn.Parameter(torch.zeros(num_heads, dim // num_heads)) for _ in "uv")
         self.output = nn.Linear(dim, dim)
+        self.register_buffer("empty", torch.empty(0), persistent=False)  # knows dtype and device, whatever becomes of the layers
 
     def table(self, positions: Tensor) -> Tensor | None:
         return rotary(positions, self.head_dim) if self.positions == "rotary" else None
@@ -254,6 +257,6 @@ class Attention(Mixer):
 
     def _cache(self, batch_size: int, frames: int) -> MixerState:
         """A state for `frames` frames that are not there yet: keys, values, and `valid`; in a follower there are no keys."""
-        empty = self.output.weight.new_zeros(batch_size, frames, self.num_heads, self.head_dim)
+        empty = self.empty.new_zeros(batch_size, frames, self.num_heads, self.head_dim)
         cache = {"v": empty, "valid": empty.new_zeros(batch_size, frames, dtype=torch.bool)}
         return cache if self.role == "follower" else {"k": empty, **cache}

@@ -169,3 +169,16 @@ def test_state_of_a_stream_is_bounded():
         recognizer.run([stream])
         assert state_bytes(stream.state) == recognizer.state_bytes
         assert len(stream.buffer) < 640
+
+
+@pytest.mark.parametrize("name", ["SA", "LLSA"])
+def test_a_quantised_model(name):
+    model = rich_model(ATTENTIONS[name], *PARTS, dtype=torch.float32)
+    small = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear})
+    assert not isinstance(small.head.weight, torch.Tensor)  # but a method
+    recognizer = Recognizer(small, TOKENS)
+    assert recognizer.state_bytes == Recognizer(model, TOKENS).state_bytes
+    stream = recognizer.open()
+    stream.feed(torch.rand(16000) - 0.5)
+    stream.close()
+    assert recognizer.run([stream])[0].text and stream.frames == 25

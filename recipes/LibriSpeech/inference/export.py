@@ -202,18 +202,9 @@ def export(folder: Path, path: Path) -> str:
         start = system.recognizer().start
     except ValueError as error:
         raise UserError(f"{folder}: {error}") from error
-    if (weights := state_bytes(system.model.state_dict())) > LARGEST:
-        raise UserError(f"the model of {folder} has {weights / 2**30:.1f} GiB of weights: an ONNX file holds less than 2 GiB")
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  (torch.onnx needs it)
-    except (ImportError, TypeError, AttributeError) as error:  # the latter two where protobuf is too old or too new for it
-        raise UserError(f"the export needs onnx and onnxscript ({error}): pip install -e '.[export]'") from error
-    try:
-        model = step_proto(system.model, start)
-    except torch.onnx.OnnxExporterError as error:  # a block or an attention of somebody else does what torch cannot trace
-        reason = str(error.__cause__ or error).strip().partition("\n")[0]
-        raise UserError(f"torch.onnx cannot export the model of {folder}; transcribe.py can use it: {reason}") from error
+    model = checked_step(system, start)
+    import onnx
+
     meta = metadata(system, start, model.graph.node)
     onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in meta.items()})
     model.doc_string, model.producer_version = __doc__, torch.__version__
@@ -229,13 +220,31 @@ def export(folder: Path, path: Path) -> str:
     )
 
 
-def step_proto(model: CTCModel, start: SpeechState) -> Any:
-    """`CTCModel.advance` over one chunk of frames as an `onnx.ModelProto`, of any number of streams."""
+def checked_step(system: loading.Trained, start: SpeechState, chunks: int = 1) -> Any:
+    """`step_proto` of a system, or a UserError that says why there is none."""
+    if (weights := state_bytes(system.model.state_dict())) > LARGEST:
+        raise UserError(
+            f"the model of {system.folder} has {weights / 2**30:.1f} GiB of weights: an ONNX file holds less than 2 GiB"
+        )
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401  (torch.onnx needs both)
+    except (ImportError, TypeError, AttributeError) as error:  # the latter two where protobuf is too old or too new for it
+        raise UserError(f"the export needs onnx and onnxscript ({error}): pip install -e '.[export]'") from error
+    try:
+        return step_proto(system.model, start, chunks)
+    except torch.onnx.OnnxExporterError as error:  # a block or an attention of somebody else does what torch cannot trace
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise UserError(f"torch.onnx cannot export the model of {system.folder}; transcribe.py can use it: {reason}") from error
+
+
+def step_proto(model: CTCModel, start: SpeechState, chunks: int = 1) -> Any:
+    """`CTCModel.advance` over some chunks of frames as an `onnx.ModelProto`, of any number of streams."""
     import onnxscript
 
     two = tree_map(lambda tensor: torch.cat([tensor, tensor]), start)  # one stream would be taken for a constant
-    chunk, states = model.encoder.layout.chunk, named_tensors(two, "state.")
-    inputs = {"samples": torch.zeros(2, chunk * model.front_end.hop), "valid": torch.ones(2, chunk, dtype=torch.bool), **states}
+    frames, states = chunks * model.encoder.layout.chunk, named_tensors(two, "state.")
+    inputs = {"samples": torch.zeros(2, frames * model.front_end.hop), "valid": torch.ones(2, frames, dtype=torch.bool), **states}
     batch = {0: torch.export.Dim("batch")}
 
     def cosine(x: Any) -> Any:  # float64, for which onnxruntime has a sine, but before 1.30 no cosine

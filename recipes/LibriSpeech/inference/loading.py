@@ -32,10 +32,13 @@ class Trained:
         In evaluation mode, on the CPU.
     config : dict
         The experiment's resolved configuration, plain values.
+    folder : Path
+        Of the experiment.
     """
 
     model: CTCModel
     config: dict
+    folder: Path = Path()
 
     @property
     def streams(self) -> bool:
@@ -99,7 +102,7 @@ def load(folder: str | Path) -> Trained:
         raise UserError(f"cannot load the model of {folder}: {' '.join(str(error).split())[:300]}") from error
     if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
         raise UserError(f"the model in {best.path} has weights that are not finite: train it again")
-    return Trained(model.eval(), config)
+    return Trained(model.eval(), config, folder)
 
 
 def build(description: dict) -> CTCModel:

@@ -10,12 +10,14 @@ import onnxruntime
 import pytest
 import torch
 from onnxruntime import quantization
+from speech_attention.streaming import named_tensors, tree_map
+from test_engines import side_by_side
 from test_export import documented_driver, drive, metadata, text
 from tiny import ROOT
 
 from recipes.LibriSpeech import experiment, run_folder
 from recipes.LibriSpeech.data.dataset import TOKENS
-from recipes.LibriSpeech.inference import export
+from recipes.LibriSpeech.inference import engines, export, int8, loading
 from recipes.LibriSpeech.training.checkpoint import AtomicCheckpointer
 
 SMALL = "dim: 32\nffn_dim: 64\nnum_layers: 2\nnum_heads: 2\nleft_context: 7\ndropout: 0.0\n"
@@ -97,3 +99,32 @@ def test_the_filterbank_must_be_left_out(folder):
     quantization.quantize_dynamic(folder / "MODEL.onnx", folder / "every.onnx")
     texts = read(folder / "every.onnx", streams, [0] * 24)
     assert sum(text == "".join(TOKENS[letter] for letter in each) for text, each in zip(texts, letters)) <= 16
+
+
+def test_the_engine(folder):
+    letters, streams = zip(*map(dictation, range(24)))
+    expected = ["".join(TOKENS[letter] for letter in each) for each in letters]
+    system = loading.load(folder)
+    kept = engines.kept(system, 1)
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_bytes((folder / "MODEL.onnx").read_bytes())  # the same step
+    audio = list(map(torch.from_numpy, streams))
+    for small in (False, True):
+        recognizer = engines.recognizer(system, "onnx", small)
+        assert side_by_side(recognizer, audio, seed=0) == side_by_side(recognizer, audio[::-1], seed=1)[::-1] == expected
+        assert [side_by_side(recognizer, [samples], seed=2)[0] for samples in audio[:3]] == expected[:3]
+    content = int8.quantised(kept.read_bytes())
+    linear = [node.op_type for node in onnx.load_from_string(content).graph.node if node.op_type == "MatMulIntegerToFloat"]
+    assert len(linear) >= 10 and len(content) < len(kept.read_bytes())
+
+
+def test_no_stream_of_the_engine_knows_of_another(folder):
+    """One stream a thousand times as loud as its neighbour: with a scale for both together the quiet one would be lost."""
+    system = loading.load(folder)
+    step, start = engines.onnx_step(system, system.recognizer().start, 1, True), system.recognizer().start
+    samples, valid = torch.from_numpy(dictation(0)[1])[None, : system.recognizer().hop * system.model.encoder.layout.chunk], None
+    valid = torch.ones(1, system.model.encoder.layout.chunk, dtype=torch.bool)
+    alone = step(samples, valid, start)
+    both = step(torch.cat([samples, 1000 * samples]), valid.expand(2, -1), tree_map(lambda t: torch.cat([t, t]), start))
+    for one, two in zip(named_tensors(alone[2]).values(), named_tensors(both[2]).values()):
+        assert torch.equal(one, two[:1])
