@@ -24,13 +24,20 @@ BlockFactory: TypeAlias = "Callable[..., Block]"
 """Called as `block(dim, ffn_dim, attention, dropout=dropout, first=first, last=last)`."""
 
 
+class Dropout(nn.Dropout):
+    """torch's dropout, without the call that does nothing in evaluation mode: a step of a stream would make a dozen of them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if self.training else x
+
+
 class FeedForward(nn.Sequential):
     """The feed-forward module of a block: norm, widen, activate, narrow. It treats each frame alone."""
 
     def __init__(self, dim: int, ffn_dim: int, activation: nn.Module, dropout: float):
         super().__init__(
-            nn.LayerNorm(dim), nn.Linear(dim, ffn_dim), activation, nn.Dropout(dropout), nn.Linear(ffn_dim, dim),
-            nn.Dropout(dropout),
+            nn.LayerNorm(dim), nn.Linear(dim, ffn_dim), activation, Dropout(dropout), nn.Linear(ffn_dim, dim),
+            Dropout(dropout),
         )  # fmt: skip
 
 
@@ -58,7 +65,7 @@ class Block(nn.Module):
         self.dim, self.first, self.last = dim, first, last
         self.norm = nn.LayerNorm(dim)
         self.attention = attention(dim=dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     @property
     def lookahead(self) -> float:
@@ -130,7 +137,7 @@ class Block(nn.Module):
         y, valid, state["attention"], shared = self.attention.mix(
             *parts, valid=valid, state=state.get("attention"), final=self.last, shared=shared
         )
-        return x, self.dropout(self.attention.finish(y)), valid[:, :, : x.size(2)], shared
+        return x, self.dropout(self.attention.finish(y)), valid[:, :, : layout.chunk] if self.last else valid, shared
 
     def initial_state(self, batch_size: int) -> BlockState:
         """The state of `batch_size` streams before their first frame."""

@@ -229,11 +229,12 @@ class Encoder(Streaming[EncoderState]):
         """
         x, valid = torch.cat([state["pending"], x], dim=1), torch.cat([state["valid"], valid], dim=1)
         taken = self.layout.groups(x.size(1)) * self.layout.chunk
-        state = {**state, "pending": x[:, taken:], "valid": valid[:, taken:], "position": state["position"] + taken}
+        position = state["position"]
+        state = {**state, "pending": x[:, taken:], "valid": valid[:, taken:], "position": position + taken}
         if taken == 0:
             return x[:, :0], valid[:, :0], state
         used = taken + self.layout.pending
-        y, valid, state["blocks"] = self._run(x[:, :used], valid[:, :used], state["position"] - taken, state["blocks"])
+        y, valid, state["blocks"] = self._run(x[:, :used], valid[:, :used], position, state["blocks"])
         return y, valid, state
 
 

@@ -121,7 +121,8 @@ class Recognizer:
         while ready := [(stream, output) for stream, output in zip(streams, outputs) if stream.chunks]:
             chunks = min(MOST_FRAMES // self.layout.chunk + 1, *(stream.chunks for stream, _ in ready))
             pieces = [stream.take(chunks * self.layout.chunk) for stream, _ in ready]
-            samples, valid = (torch.stack(parts) for parts in zip(*pieces))
+            samples = torch.stack([samples for samples, _ in pieces])
+            valid = torch.tensor([valid for _, valid in pieces], device=samples.device)
             states = [stream.state for stream, _ in ready]
             state = tree_map(lambda *rows: torch.cat(rows), *states) if len(states) > 1 else states[0]
             log_probs, valid, state = self.engine.advance(samples, valid, state)
@@ -177,9 +178,8 @@ class Stream:
         if not isinstance(samples, Tensor) or not samples.is_floating_point() or samples.dim() != 1:
             given = f"{samples.dtype} of shape {tuple(samples.shape)}" if isinstance(samples, Tensor) else type(samples).__name__
             raise ValueError(f"samples must be a tensor of floats with one axis, full scale 1, not {given}")
-        good = samples.abs() <= LOUDEST  # False for NaN
-        if not good.all():
-            first = int((~good).nonzero()[0])
+        if len(samples) and not samples.abs().max().item() <= LOUDEST:  # not so for NaN
+            first = int((~(samples.abs() <= LOUDEST)).nonzero()[0])
             at, value = self.heard + first, samples[first].item()
             raise ValueError(f"sample {at} ({at / SAMPLE_RATE:.3f} s) is {value:g}: full scale is 1")
         self.buffer = torch.cat([self.buffer, samples.to(self.buffer)])
@@ -195,13 +195,13 @@ class Stream:
         missing = (-(-end // chunk) * chunk - self.taken) * self.recognizer.hop - len(self.buffer)
         self.buffer = torch.nn.functional.pad(self.buffer, (0, missing)) if missing >= 0 else self.buffer[:0]
 
-    def take(self, frames: int) -> tuple[Tensor, Tensor]:
-        """Hand out the samples (frames * hop,) of the next frames, and which of these frames (frames,) belong to the stream."""
+    def take(self, frames: int) -> tuple[Tensor, list[bool]]:
+        """Hand out the samples (frames * hop,) of the next frames, and which of these frames belong to the stream."""
         first, size = self.taken - self.lead, frames * self.recognizer.hop
         self.taken += frames
         samples, self.buffer = self.buffer[:size], self.buffer[size:]
         end = math.inf if self.total is None else self.total
-        return samples, torch.tensor([0 <= number < end for number in range(first, first + frames)], device=samples.device)
+        return samples, [0 <= number < end for number in range(first, first + frames)]
 
     def read(self, best: Sequence[int], output: Output) -> None:
         """Decode the best token of each frame that came out, and add what is new to the output."""

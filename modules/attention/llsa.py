@@ -105,8 +105,8 @@ class LLSA(Attention):
             q = pad(q, 0, blocks * block - groups).reshape(batch * blocks, -1, *q.shape[3:])
             q, bias = self.bias(q, distances, lambda scores: scores.gather(-1, nth.expand(*scores.shape[:2], -1, -1)))
             y, shared = self.attend(q, keys["k"], keys["v"], seen & keys["valid"][:, None] | own, bias)
-        y = y.reshape(batch, blocks * block, -1, *y.shape[2:])[:, :groups]
-        return y, valid, after, shared
+        y = y.reshape(batch, blocks * block, -1, *y.shape[2:])
+        return y[:, :groups] if groups < blocks * block else y, valid, after, shared
 
     def _keys(self, t: Tensor, past: Tensor, block: int) -> tuple[Tensor, Tensor]:
         """What each block can reach: L final frames before it, then its own frames.

@@ -75,7 +75,8 @@ class WindowedAttention(Attention):
         else:
             seen = self._stretches(inputs["valid"], block)
             y, shared = self._attend(inputs["q"][:, :time], keys["k"], keys["v"], seen, block, state is not None)
-        y = y.reshape(valid.size(0), -1, *y.shape[2:])[:, :time]
+        if block < time:
+            y = y.reshape(valid.size(0), -1, *y.shape[2:])[:, :time]
         return y.unsqueeze(2), inputs["valid"][:, left : left + time].unsqueeze(2), state, shared
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, valid: Tensor, block: int, streaming: bool) -> tuple[Tensor, Shared]:
@@ -101,7 +102,8 @@ class WindowedAttention(Attention):
         """
         make = kept_masks if block == self.block or streaming else masks  # those of MAA and a whole utterance would be too large
         band, own, distances = make(block, self.left_context, self.layer_lookahead, q.device)
-        q = pad(q, 0, -q.size(1) % block).reshape(-1, block, *q.shape[2:])
+        if block < q.size(1):
+            q = pad(q, 0, -q.size(1) % block).reshape(-1, block, *q.shape[2:])
         q, bias = self.bias(q, distances, from_band)
         # every query sees its own key, valid or not: a softmax over no keys would be NaN
         return self.attend(q, k, v, band & valid[:, None] | own, bias, streaming)
