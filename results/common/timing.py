@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from recipes import files, machine
@@ -53,6 +55,19 @@ def peak_bytes(device, function, *arguments):
         function(*arguments)
     events = [event for event in profiler.kineto_results.events() if event.name() == "[memory]"]
     return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+
+
+def count_flop(function, *arguments):
+    """Floating-point operations of a call, recomputed activations counted.
+
+    Example
+    -------
+    >>> count_flop(torch.nn.Linear(4, 8, bias=False), torch.ones(2, 4))  # a multiplication and an addition each
+    128
+    """
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # fused kernels of the CPU are not counted
+        function(*arguments)
+    return counter.get_total_flops()
 
 
 def take_turns(subjects, repeats, title, measure):

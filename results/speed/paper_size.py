@@ -24,8 +24,6 @@ from speech_attention.recognizer import Recognizer
 from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.run_opts import RunOptions
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from recipes.command_line import Parser, UserError, exit_code
@@ -33,7 +31,7 @@ from recipes.LibriSpeech.data.dataset import TOKENS, encode
 from recipes.LibriSpeech.training.finetune import FinetuneBrain
 from recipes.LibriSpeech.training.pretrain import PretrainBrain, Pretraining
 from results.common import timing
-from results.common.timing import milliseconds, peak_bytes
+from results.common.timing import count_flop, milliseconds, peak_bytes
 from results.experiments import AT_PAPER_SIZE
 from results.speed import paper_size_report
 
@@ -71,19 +69,6 @@ def make_brain(stage, name, utterances, options, folder):
     brain.modules.train()
     brain.step, brain.told = 1, math.inf  # nothing is told of how far training is
     return brain
-
-
-def count_flop(function, *arguments):
-    """Floating-point operations of a call, recomputed activations counted.
-
-    Example
-    -------
-    >>> count_flop(torch.nn.Linear(4, 8, bias=False), torch.ones(2, 4))  # a multiplication and an addition each
-    128
-    """
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # fused kernels of the CPU are not counted
-        function(*arguments)
-    return counter.get_total_flops()
 
 
 def size(tensors):

@@ -7,7 +7,8 @@
 Layers go forward and backward in float32, with random weights, on noise; streams go packet by packet through a recognizer, with
 each of its engines. All variants of a group are built in one process and take turns, every round in another order, and a ratio
 is taken within a round. What a row is to reach, and what bounds it where it does not, stands in `rows.py`. Peers that are not
-installed are left out: `pip install -e '.[peers]'` brings them. The ratios to earlier code are those of `results.speed.against`.
+installed are left out: `pip install -e '.[peers,engines]'` brings them. The ratios to earlier code are those of
+`results.speed.against`.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from tqdm import tqdm
 from recipes.command_line import Parser, exit_code
 from recipes.text_table import table
 from results.common import timing
-from results.common.timing import milliseconds, peak_bytes
+from results.common.timing import count_flop, milliseconds, peak_bytes
 from results.speed import against
 from results.speed.limits import figures, rows
 from results.speed.limits.layers import GROUPS, MEMORY, PACKAGES, installed
@@ -48,17 +49,25 @@ def first_runs(subjects, title):
     return tqdm(subjects, f"{title}: first runs", unit="run", disable=not sys.stderr.isatty(), leave=False)
 
 
+def operations(make):
+    """Floating-point operations of forward and backward, counted without computing anything."""
+    with torch.device("meta"):
+        subject = make()
+        return count_flop(lambda: subject.forward().sum().backward())
+
+
 def measure_layers(name, frames, repeats):
-    """A group of `layers.GROUPS` at one length, forward and backward in turn; cells with `ms`, a number for each round."""
+    """A group of `layers.GROUPS` at one length, forward and backward in turn: a cell for each variant."""
     group, subjects, seconds = GROUPS[name], [], 0.0
     torch.manual_seed(0)
     for variant in first_runs(group.names(), f"{name}, {frames} frames"):
-        subject = group.variants[variant](frames=frames, **group.shape)
+        make = partial(group.variants[variant], frames=frames, **group.shape)
+        subject = make()
         gradient = torch.randn_like(infer(subject))
-        milliseconds("cpu", train, subject, gradient)
         seconds += milliseconds("cpu", train, subject, gradient) / 1000
         clear(subject)
-        subjects.append((subject, gradient, {"group": name, "variant": variant, "frames": frames, "ms": []}))
+        cell = {"group": name, "variant": variant, "frames": frames, "gflop": operations(make) / 1e9, "ms": []}
+        subjects.append((subject, gradient, cell))
 
     def turn(one):
         subject, gradient, cell = one
@@ -118,7 +127,7 @@ def parts():
     for frames in MEMORY.frames:
         yield Part("memory", frames, MEMORY.names(), partial(measure_memory, frames))
     for name, group in STREAMS.items():
-        yield Part(name, None, group.variants, partial(measure_streams, name))
+        yield Part(name, None, group.names(), partial(measure_streams, name))
 
 
 def fill(path, options):
@@ -147,9 +156,9 @@ def command(arguments):
     timing.add_options(parser, output=OUTPUT, devices=("cpu",))
     parser.set_defaults(threads=1)
     options = parser.parse_args(arguments)
-    for variant, package in PACKAGES.items():
+    for variant, (package, extra) in PACKAGES.items():
         if not installed(variant):
-            tqdm.write(f"{variant} is left out: pip install -e '.[peers]' brings {package}")
+            tqdm.write(f"{variant} is left out: pip install -e '.[{extra}]' brings {package}")
     if not options.report:
         fill(options.output, options)
     with timing.measured(options.output) as results:

@@ -23,13 +23,18 @@ SMALL = {"dim": 128, "ffn_dim": 256, "num_heads": 4}
 WINDOW = {"left_context": 64, "lookahead": 8}
 CHUNK = {"left_context": 64, "lookahead": 0, "chunk": 16}
 
-PACKAGES = {"local-attention": "local_attention", "HuggingFace": "transformers"}
-"""The packages that a variant needs, where it is not installed with this project."""
+PACKAGES = {
+    "local-attention": ("local_attention", "peers"),
+    "HuggingFace": ("transformers", "peers"),
+    "ONNX Runtime": ("onnxruntime", "engines"),
+    "ONNX Runtime, int8": ("onnxruntime", "engines"),
+}
+"""The package that a variant needs, where it is not installed with this project, and the extra that brings it."""
 
 
 def installed(variant):
     """Whether the package of a variant is there."""
-    return variant not in PACKAGES or find_spec(PACKAGES[variant]) is not None
+    return variant not in PACKAGES or find_spec(PACKAGES[variant][0]) is not None
 
 
 class Unmixed:

@@ -39,9 +39,24 @@ class Row(NamedTuple):
     bound: str = ""
 
 
-def ratio(group, variant, other, frames):
-    """Time of a variant over that of another one."""
-    return lambda cells: quartiles(*(cells[group, name, frames]["ms"] for name in (variant, other)))
+class Ratio(NamedTuple):
+    """Time of a variant over that of another one of its group, at one length."""
+
+    group: str
+    variant: str
+    other: str
+    frames: int
+
+    def pair(self, cells, key):
+        return [cells[self.group, name, self.frames][key] for name in (self.variant, self.other)]
+
+    def __call__(self, cells):
+        return quartiles(*self.pair(cells, "ms"))
+
+    def operations(self, cells):
+        """The same ratio of floating-point operations, in words."""
+        one, other = self.pair(cells, "gflop")
+        return f"{one / other:.2f}"
 
 
 def ms(group, variant, frames):
@@ -49,12 +64,12 @@ def ms(group, variant, frames):
     return lambda cells: quartiles(cells[group, variant, frames]["ms"])
 
 
-def reading(group, variant, frames, share=1.0):
-    """Time to read that share of the weights from memory."""
+def reading(group, variant, frames):
+    """Time to read the weights of a variant from memory."""
 
     def figure(cells):
         memory = cells[group, "bandwidth"]
-        return quartiles(memory["ms"]) * cells[group, variant, frames]["mib"] / memory["mib"] * share
+        return quartiles(memory["ms"]) * cells[group, variant, frames]["mib"] / memory["mib"]
 
     return figure
 
@@ -66,7 +81,7 @@ def before(group, yaml):
 
 def engine_over_before(group, engine, scale, yaml):
     """Time of an engine over that of torch with the earlier code: over torch with today's, times today's over the earlier one."""
-    return lambda cells: ratio(group, engine, "eager", 1)(cells) * before(f"stream-{scale}", yaml)(cells)[1]
+    return lambda cells: Ratio(group, engine, "torch", 1)(cells) * before(f"stream-{scale}", yaml)(cells)[1]
 
 
 def memory(variant):
@@ -76,18 +91,18 @@ def memory(variant):
 
 ROWS = [
     Row("training step, scale `cpu`, SA, over the earlier commit", before("train-cpu", "sa"), 0.65),
-    Row("SA over AA, the core alone, 4 x 250 frames", ratio("core, batch of 4", "SA", "AA", 250), 1.0),
-    Row("SA over AA, the core alone, 1,000 frames", ratio("core", "SA", "AA", 1000), 0.28),
-    Row("SA over AA, the core alone, 2,000 frames", ratio("core", "SA", "AA", 2000), 0.14),
-    Row("SA over local-attention, the core alone, 1,000 frames", ratio("core", "SA", "local-attention", 1000), 1.0),
-    Row("SA over local-attention, the core alone, 2,000 frames", ratio("core", "SA", "local-attention", 2000), 1.0),
-    Row("LLSA, chunk 1, over AA, 12 x 768, 400 frames", ratio("stack", "LLSA, chunk 1", "AA", 400), 6.5),
-    Row("LLSA, chunk 8, over AA, 12 x 768, 400 frames", ratio("stack", "LLSA, chunk 8", "AA", 400), 1.5),
-    Row("LLSA, chunk 16, over AA, 12 x 768, 400 frames", ratio("stack", "LLSA, chunk 16", "AA", 400), 1.2),
-    Row("Transformer block with AA over HuggingFace's wav2vec 2.0 layer", ratio("transformer", "AA", "HuggingFace", 500), 1.0),
-    Row("the same with SA over the same without attention", ratio("transformer", "SA", "no attention", 500), None),
+    Row("SA over AA, the core alone, 4 x 250 frames", Ratio("core, batch of 4", "SA", "AA", 250), 1.0),
+    Row("SA over AA, the core alone, 1,000 frames", Ratio("core", "SA", "AA", 1000), 0.28),
+    Row("SA over AA, the core alone, 2,000 frames", Ratio("core", "SA", "AA", 2000), 0.14),
+    Row("SA over local-attention, the core alone, 1,000 frames", Ratio("core", "SA", "local-attention", 1000), 1.0),
+    Row("SA over local-attention, the core alone, 2,000 frames", Ratio("core", "SA", "local-attention", 2000), 1.0),
+    Row("LLSA, chunk 1, over AA, 12 x 768, 400 frames", Ratio("stack", "LLSA, chunk 1", "AA", 400), 6.5),
+    Row("LLSA, chunk 8, over AA, 12 x 768, 400 frames", Ratio("stack", "LLSA, chunk 8", "AA", 400), 1.5),
+    Row("LLSA, chunk 16, over AA, 12 x 768, 400 frames", Ratio("stack", "LLSA, chunk 16", "AA", 400), 1.2),
+    Row("Transformer block with AA over HuggingFace's wav2vec 2.0 layer", Ratio("transformer", "AA", "HuggingFace", 500), 1.0),
+    Row("the same with SA over the same without attention", Ratio("transformer", "SA", "no attention", 500), None),
     *(
-        Row(f"Conformer with a chunk mask over {words}, {frames:,} frames", ratio("conformer", "chunk mask", other, frames), aim)
+        Row(f"Conformer with a chunk mask over {words}, {frames:,} frames", Ratio("conformer", "chunk mask", other, frames), aim)
         for other, words, aims in (
             ("SpeechBrain, RoPE", "SpeechBrain's with rotary positions", (0.85, 0.65)),
             ("SpeechBrain, relative", "SpeechBrain's with relative positions", (1.0, 1.0)),
@@ -97,16 +112,41 @@ ROWS = [
     ),
     Row(
         "LLSA, chunk 8, over torchaudio's Emformer, forward and backward",
-        ratio("emformer", "LLSA, chunk 8", "Emformer", 400),
+        Ratio("emformer", "LLSA, chunk 8", "Emformer", 400),
         1.0,
     ),
-    Row("a step of LLSA, chunk 8, over `Emformer.infer`, two layers", ratio("step", "LLSA, chunk 8", "Emformer", 8), 1 / 1.2),
-    Row("stream, 12 x 768, frame of SA, eager over the earlier commit", before("stream-base", "sa"), None),
-    Row("stream, 12 x 768, frame of LLSA, eager over the earlier commit", before("stream-base", "llsa"), None),
-    Row("stream, 12 x 768: reading the weights in float32", reading("base LLSA", "eager", 1), None, " ms"),
-    Row("stream, 12 x 768: reading the weights in int8", reading("base LLSA", "eager", 1, 0.25), None, " ms"),
-    Row("stream, mini, packet of SA, eager over the earlier commit", before("stream-mini", "sa"), 0.6),
-    Row("stream, mini, packet of LLSA, eager over the earlier commit", before("stream-mini", "llsa"), 0.6),
+    Row("a step of LLSA, chunk 8, over `Emformer.infer`, two layers", Ratio("step", "LLSA, chunk 8", "Emformer", 8), 1 / 1.2),
+    *(
+        Row(f"stream, 12 x 768, frame of {name}, {words} over torch with the earlier commit", figure, aim)
+        for name, yaml, last in (("SA", "sa", None), ("LLSA", "llsa", 0.5))
+        for words, figure, aim in (
+            ("torch", before("stream-base", yaml), None),
+            ("ONNX Runtime", engine_over_before(f"base {name}", "ONNX Runtime", "base", yaml), last),
+        )
+    ),
+    *(
+        Row(
+            f"stream, 12 x 768, {words} of {name}, int8 by ONNX Runtime",
+            ms(f"base {name}", "ONNX Runtime, int8", frames),
+            aim,
+            " ms",
+        )
+        for name, frames, words, aim in (
+            ("SA", 1, "frame", 9.0),
+            ("LLSA", 1, "frame", 12.0),
+            ("LLSA", 8, "packet of 160 ms", 25.0),
+        )
+    ),
+    Row("the same: reading the weights from memory, float32", reading("base LLSA", "ONNX Runtime", 1), None, " ms"),
+    Row("the same: reading the weights from memory, int8", reading("base LLSA", "ONNX Runtime, int8", 1), None, " ms"),
+    *(
+        Row(f"stream, mini, packet of 40 ms of {name}, {words} over torch with the earlier commit", figure, aim)
+        for name, yaml in (("SA", "sa"), ("LLSA", "llsa"))
+        for words, figure, aim in (
+            ("torch", before("stream-mini", yaml), 0.6),
+            ("ONNX Runtime", engine_over_before(f"mini {name}", "ONNX Runtime", "mini", yaml), 0.2),
+        )
+    ),
     *(
         Row(f"memory of {variant}, 4,000 over 2,000 frames", memory(variant), 2.1)
         for variant in ("SA", "SummaryMixing", "LLSA, chunk 3")
@@ -141,6 +181,7 @@ def table_rows(cells):
     return [
         {
             "what": row.words,
+            "operations": _operations(row, cells),
             "here": in_words(three, 2 if not row.unit else 1, row.unit) if three is not None else "",
             "to reach": "" if row.reach is None else f"{row.reach:.2f}" if not row.unit else f"{row.reach:.1f}{row.unit}",
             "verdict": verdict(row, three),
@@ -148,6 +189,13 @@ def table_rows(cells):
         }
         for row, three in found
     ]
+
+
+def _operations(row, cells):
+    try:
+        return row.figure.operations(cells)
+    except (AttributeError, KeyError):  # it has none, or is not measured
+        return ""
 
 
 def count(cells):
@@ -162,5 +210,6 @@ def conditions(results, cells):
     rounds = min(len(cell["ms"]) for cell in results["cells"] if "ms" in cell)
     return (
         f"Measured with random weights on {measured_on(results)}: medians [quartiles] of {rounds} rounds or more. Figures "
-        f"without a unit are ratios of times, or of memory. Of {measured} aims that are measured, {reached} are reached."
+        "without a unit are ratios of times, or of memory; `operations` is the same ratio of floating-point operations. "
+        f"Of {measured} aims that are measured, {reached} are reached."
     )

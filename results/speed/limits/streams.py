@@ -1,21 +1,29 @@
 """What is timed as a stream: recognizers with every engine, one step of an encoder beside Emformer's, and the memory itself."""
 
+import itertools
+import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from speech_attention.blocks import TransformerBlock
 from speech_attention.encoder import Encoder
-from speech_attention.recognizer import Recognizer
 
-from recipes.LibriSpeech.data.dataset import TOKENS
+from recipes.LibriSpeech.inference import engines
+from recipes.LibriSpeech.inference.loading import Trained
 from results.experiments import Experiment
-from results.speed.limits.layers import EMFORMER, emformer_module, llsa
+from results.speed.limits.layers import EMFORMER, emformer_module, installed, llsa
 
 READ_MIB = 256  # of a matrix that no cache holds
-ENGINES = {"eager": lambda model: Recognizer(model, TOKENS)}
-"""What makes a recognizer of a model, by the name of its engine."""
+ENGINES = {"torch": ("torch", False), "ONNX Runtime": ("onnx", False), "ONNX Runtime, int8": ("onnx", True)}
+"""Engines as `engines.recognizer` knows them, and whether weights have eight bits."""
+
+
+def engines_here():
+    """The names of the engines whose packages are there."""
+    return [name for name in ENGINES if installed(name)]
 
 
 class Streamed(NamedTuple):
@@ -41,13 +49,15 @@ def recognizers(scale, yaml, packets):
         From (engine, frames) to `Streamed`, and from ("bandwidth", None) to the reading of a large matrix.
     """
     torch.manual_seed(0)
-    model = Experiment(yaml, yaml).load(scale=scale)[0]["model"].eval()
-    mib = sum(weight.numel() for weight in model.encoder.parameters() if weight.dim() == 2) * 4 / 2**20
-    found = {("bandwidth", None): reading()}
-    for engine, make in ENGINES.items():
-        recognizer = make(model)
-        for frames in packets:
-            found[engine, frames] = Streamed(packet(recognizer, model, frames), mib)
+    hparams, config = Experiment(yaml, yaml).load(scale=scale)
+    model, found = hparams["model"].eval(), {("bandwidth", None): reading()}
+    numbers = sum(weight.numel() for weight in model.encoder.parameters() if weight.dim() == 2)
+    with tempfile.TemporaryDirectory() as folder:  # so that what one engine exports is there for the next
+        system = Trained(model, config, Path(folder))
+        for frames, engine in itertools.product(packets, engines_here()):
+            name, small = ENGINES[engine]
+            recognizer = engines.recognizer(system, name, small, frames)
+            found[engine, frames] = Streamed(packet(recognizer, model, frames), numbers * (1 if small else 4) / 2**20)
     return found
 
 
@@ -97,16 +107,20 @@ def _llsa():
 class Group(NamedTuple):
     """Variants that take turns, and what makes them: from (variant, frames of a packet) to `Streamed`."""
 
-    variants: list[str]
+    variants: tuple[str, ...]
     make: Callable[[], dict[tuple[str, int | None], Streamed]]
 
+    def names(self):
+        """The variants whose packages are there."""
+        return [name for name in self.variants if installed(name)]
 
-_OF_A_SCALE = ["bandwidth", *ENGINES]
+
+_OF_A_SCALE = ("bandwidth", *ENGINES)
 GROUPS = {
     "base SA": Group(_OF_A_SCALE, partial(recognizers, "base", "sa", (1, 8))),
     "base LLSA": Group(_OF_A_SCALE, partial(recognizers, "base", "llsa", (1, 8))),
     "mini SA": Group(_OF_A_SCALE, partial(recognizers, "mini", "sa", (1,))),
     "mini LLSA": Group(_OF_A_SCALE, partial(recognizers, "mini", "llsa", (1,))),
-    "step": Group(["LLSA, chunk 8", "Emformer"], steps),
+    "step": Group(("LLSA, chunk 8", "Emformer"), steps),
 }
 """What is timed as a stream, by name."""

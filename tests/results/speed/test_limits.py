@@ -1,12 +1,13 @@
 """The command that holds this project's layers and streams beside others: what it keeps, what its rows say, that it is fair."""
 
+import inspect
 import json
 from functools import partial
 
 import pytest
 import torch
 from matplotlib.text import Text
-from speech_attention.attention import LLSA, SA
+from speech_attention.attention import AA, LLSA, SA
 from speech_attention.blocks import ConformerBlock, TransformerBlock
 
 from results.common import timing
@@ -26,8 +27,8 @@ def run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(layers, "find_spec", lambda name: None)  # imports of peers take seconds
     monkeypatch.setattr(limits, "GROUPS", {name: tiny(group) for name, group in layers.GROUPS.items()})
     monkeypatch.setattr(limits, "MEMORY", tiny(layers.MEMORY))
-    streamed = [("bandwidth", None), ("eager", 1), ("eager", 8)]
-    still = streams.Group(["bandwidth", "eager"], lambda: {key: streams.Streamed(lambda: None, 2.5) for key in streamed})
+    streamed = [("bandwidth", None), ("torch", 1), ("torch", 8)]
+    still = streams.Group(("bandwidth", "torch"), lambda: {key: streams.Streamed(lambda: None, 2.5) for key in streamed})
     monkeypatch.setattr(limits, "STREAMS", {"base SA": still})
     monkeypatch.setattr(limits, "TURN_MS", 0.01)
     path, threads = tmp_path / "limits.json", torch.get_num_threads()
@@ -52,7 +53,7 @@ def test_end_to_end_and_resumes(run, monkeypatch):
     assert not err and "SA over AA, the core alone" in out
     groups = {**limits.GROUPS, "memory": limits.MEMORY}
     wanted = [(name, variant, frames) for name, g in groups.items() for frames in g.frames for variant in g.names()]
-    wanted += [("base SA", "bandwidth", None), ("base SA", "eager", 1), ("base SA", "eager", 8)]
+    wanted += [("base SA", "bandwidth", None), ("base SA", "torch", 1), ("base SA", "torch", 8)]
     assert [key(cell) for cell in cells] == wanted  # in this order
     assert all(cell["peak_mib"] > 0 if cell["group"] == "memory" else len(cell["ms"]) == 2 for cell in cells)
     assert (run.path.parent / "cost.png").exists() and (run.path.parent / "streams.png").exists()
@@ -83,6 +84,8 @@ def test_a_peer_that_is_not_installed_is_left_out(run, monkeypatch):
     assert [line for line in (out + err).splitlines() if "pip install" in line] == [
         "local-attention is left out: pip install -e '.[peers]' brings local_attention",
         "HuggingFace is left out: pip install -e '.[peers]' brings transformers",
+        "ONNX Runtime is left out: pip install -e '.[engines]' brings onnxruntime",
+        "ONNX Runtime, int8 is left out: pip install -e '.[engines]' brings onnxruntime",
     ]
 
 
@@ -92,7 +95,7 @@ def planted(values):
     for name, group in layers.GROUPS.items():
         for frames in group.frames:
             for variant in group.variants:
-                cells[name, variant, frames] = {"ms": [values.get((name, variant, frames), 10)] * 3}
+                cells[name, variant, frames] = {"ms": [values.get((name, variant, frames), 10)] * 3, "gflop": frames}
     cells |= {("memory", variant, f): {"peak_mib": f} for variant in layers.MEMORY.variants for f in layers.MEMORY.frames}
     for name, group in streams.GROUPS.items():
         for variant in group.variants:
@@ -127,18 +130,28 @@ def test_rows_from_planted_numbers():
         ("train-cpu", "sa"): 6.6,
         ("conformer", "chunk mask", 512): 8,
     }
-    values |= {("base LLSA", "bandwidth"): 40}
+    values |= {("base LLSA", "bandwidth"): 40, ("base LLSA", "ONNX Runtime, int8", 8): 25}
+    values |= {("mini SA", "ONNX Runtime", 1): 5, ("stream-mini", "sa"): 5}
     cells = planted(values)
+    cells["core", "SA", 1000]["gflop"] = 500
     first, second = (row_of(cells, f"SA over AA, the core alone, {frames} frames") for frames in ("1,000", "2,000"))
     assert (first["here"], first["to reach"], first["verdict"]) == ("0.28 [0.28, 0.28]", "0.28", "reached")
+    assert first["operations"] == "0.50"
     assert (second["here"], second["verdict"]) == ("0.14 [0.14, 0.14]", "behind")  # 0.141
     step = row_of(cells, "training step, scale `cpu`, SA, over the earlier commit")
-    assert (step["here"], step["verdict"]) == ("0.66 [0.66, 0.66]", "behind")
+    assert (step["here"], step["operations"], step["verdict"]) == ("0.66 [0.66, 0.66]", "", "behind")
     assert (
         row_of(cells, "Conformer with a chunk mask over SpeechBrain's with rotary positions, 512 frames")["verdict"] == "reached"
     )
-    reading = row_of(cells, "stream, 12 x 768: reading the weights in int8")
-    assert (reading["here"], reading["verdict"]) == ("2.5 ms [2.5, 2.5]", "")  # 40 ms * 64 / 256 / 4
+    reading = row_of(cells, "the same: reading the weights from memory, float32")
+    assert (reading["here"], reading["verdict"]) == ("10.0 ms [10.0, 10.0]", "")  # 40 ms * 64 / 256
+    int8 = row_of(cells, "stream, 12 x 768, packet of 160 ms of LLSA, int8 by ONNX Runtime")
+    assert (int8["here"], int8["to reach"], int8["verdict"]) == ("25.0 ms [25.0, 25.0]", "25.0 ms", "reached")
+    packet = row_of(cells, "stream, mini, packet of 40 ms of SA, ONNX Runtime over torch with the earlier commit")
+    assert (packet["here"], packet["verdict"]) == (
+        "0.25 [0.25, 0.25]",
+        "behind",
+    )  # half of today's, which is half of the earlier one
     assert row_of(cells, "memory of SA, 4,000 over 2,000 frames")["here"] == "2.00 [2.00, 2.00]"
     reached, measured = rows.count(cells)
     assert measured == len([row for row in rows.ROWS if row.reach is not None])
@@ -177,6 +190,19 @@ def test_local_attention_computes_what_sa_computes():
     assert torch.allclose(ours.forward().squeeze(2), theirs.forward(), atol=1e-5)
 
 
+@pytest.mark.slow
+def test_huggingface_reads_the_whole_utterance_and_has_as_many_parameters():
+    pytest.importorskip("transformers")
+    shape = {key: TINY[key] for key in layers.BASE}
+    theirs = layers.wav2vec2(frames=20, **shape)
+    ours = layers.block(TransformerBlock, AA, frames=20, **shape)
+    (x,) = theirs.leaves
+    theirs.forward()[0, 0, 0].backward()
+    assert (x.grad[0].abs().sum(dim=-1) > 0).all()
+    sizes = [sum(parameter.numel() for parameter in subject.module.parameters()) for subject in (ours, theirs)]
+    assert sizes[0] == sizes[1]
+
+
 def test_speechbrain_reads_what_the_chunk_mask_reads():
     """Both masks let a frame see its own chunk and the left context before it; a convolution of one chunk adds to it."""
     shape = {**{key: TINY[key] for key in layers.BASE}, "kernel_size": 3}
@@ -193,16 +219,17 @@ def test_speechbrain_reads_what_the_chunk_mask_reads():
 
 def test_a_packet_brings_out_as_many_frames_as_it_has(monkeypatch):
     monkeypatch.setattr(streams, "READ_MIB", 1)
+    monkeypatch.setattr(streams, "ENGINES", {"torch": streams.ENGINES["torch"]})  # an export takes seconds
     found = streams.recognizers("mini", "llsa", (1, 8))
     assert [key for key in found if key[0] != "bandwidth"] == [
         (engine, frames) for engine in streams.ENGINES for frames in (1, 8)
     ]
     for (engine, frames), streamed in found.items():
         if engine != "bandwidth":
-            stream = streamed.call.__closure__[[*streamed.call.__code__.co_freevars].index("stream")].cell_contents
+            stream = inspect.getclosurevars(streamed.call).nonlocals["stream"]
             before = stream.frames
             streamed.call()
-            assert stream.frames == before + frames, engine
+            assert stream.frames == before + frames
     assert streams.steps()["LLSA, chunk 8", 8].call() is None
 
 
