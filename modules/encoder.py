@@ -135,7 +135,8 @@ class Encoder(Streaming[EncoderState]):
         """
         time = x.size(1)
         valid = length_mask(lengths, time)
-        tail = -time % self.layout.chunk + self.layout.pending  # frames that the last group reads after the end
+        groups = -(-time // self.layout.chunk)
+        tail = groups * self.layout.chunk + self.layout.pending - time  # frames that the last group reads after the end
         x, valid = nn.functional.pad(x, (0, 0, 0, tail)), nn.functional.pad(valid, (0, tail))
         y, _, _ = self._run(x, valid, torch.zeros(1, dtype=torch.long, device=x.device))
         return y[:, :time].masked_fill(~valid[:, :time, None], 0.0), lengths

@@ -91,7 +91,8 @@ class LLSA(Attention):
         if state is None:  # a whole utterance: nothing comes before it
             state = self.initial_state(batch)
         local = {"v": v, "valid": valid, **dict(zip("k", queries[1:]))}
-        block = min(groups, max(1, QUERIES // frames))  # groups of a block, which share one stretch of keys
+        most = max(1, QUERIES // frames)
+        block = most if groups > most else groups  # groups of a block, which share one stretch of keys
         blocks = -(-groups // block)
         reach = {name: self._keys(t, state[name].to(t.dtype), block) for name, t in local.items()}
         keys, after = ({name: both[i] for name, both in reach.items()} for i in (0, 1))
@@ -132,6 +133,8 @@ class LLSA(Attention):
             keys = torch.cat([past, t.flatten(1, 2)], dim=1)
             return keys, keys[:, chunk : chunk + left]
         final = torch.cat([past, t[:, :, :chunk].flatten(1, 2)], dim=1)
+        if groups == block:
+            return torch.cat([past, t.flatten(1, 2)], dim=1), final[:, groups * chunk :]
         missing = -groups % block  # groups that the last block lacks
         own = pad(t, 0, missing).unflatten(1, (-1, block)).flatten(2, 3)  # (batch, blocks, block * frames, ..)
         before = pad(final, 0, missing * chunk).unfold(1, left, block * chunk)[:, : own.size(1)].movedim(-1, 2)

@@ -59,10 +59,13 @@ class WindowedAttention(Attention):
         names = ("v",) if self.role == "follower" else ("q", "k", "v")
         inputs = {**dict(zip(names, queries)), "valid": valid}
         left, right, time = self.left_context, self.layer_lookahead, valid.size(1)
-        block = min(self.block or time, time)
+        block = self.block if self.block and time > self.block else time
         if state is None:  # a whole utterance: nothing comes before it or after it
             inputs["valid"] = pad(valid, left, right)
-            keys = {name: Stretches.apply(inputs[name], left, right, block) for name in names[-2:]}
+            if block == time:
+                keys = {name: pad(inputs[name], left, right) for name in names[-2:]}
+            else:
+                keys = {name: Stretches.apply(inputs[name], left, right, block) for name in names[-2:]}
         else:
             inputs = {name: torch.cat([state[name], t], dim=1) for name, t in inputs.items()}
             after = {name: t[:, time:] for name, t in inputs.items()}
