@@ -242,7 +242,7 @@ class Attention(Mixer):
             mask = (bias * scale).masked_fill(~mask, -torch.inf)
         shared: tuple[Tensor, ...] = (q, k, mask)
         if self.role == "owner" and (streaming or self.reuse == "map"):
-            scores = q @ k.mT * scale
+            scores = (q * scale) @ k.mT
             scores = scores.masked_fill(~mask, -torch.inf) if bias is None else scores + mask
             shared = (scores.softmax(dim=-1),)
         return self.reuse_map(shared, v), shared if self.role else None
