@@ -96,13 +96,24 @@ ROWS = [
     Row("SA over AA, the core alone, 2,000 frames", Ratio("core", "SA", "AA", 2000), 0.14),
     Row("SA over local-attention, the core alone, 1,000 frames", Ratio("core", "SA", "local-attention", 1000), 1.0),
     Row("SA over local-attention, the core alone, 2,000 frames", Ratio("core", "SA", "local-attention", 2000), 1.0),
-    Row("LLSA, chunk 1, over AA, 12 x 768, 400 frames", Ratio("stack", "LLSA, chunk 1", "AA", 400), 6.5),
-    Row("LLSA, chunk 8, over AA, 12 x 768, 400 frames", Ratio("stack", "LLSA, chunk 8", "AA", 400), 1.5),
-    Row("LLSA, chunk 16, over AA, 12 x 768, 400 frames", Ratio("stack", "LLSA, chunk 16", "AA", 400), 1.2),
+    *(
+        Row(
+            f"LLSA, chunk {chunk}, over AA, 12 x 768, 400 frames",
+            Ratio("stack", f"LLSA, chunk {chunk}", "AA", 400),
+            aim,
+            bound="Linear layers see (C + R) / C times the frames in all layers but the first and the last: see the operations.",
+        )
+        for chunk, aim in ((1, 6.5), (8, 1.5), (16, 1.2))
+    ),
     Row("Transformer block with AA over HuggingFace's wav2vec 2.0 layer", Ratio("transformer", "AA", "HuggingFace", 500), 1.0),
     Row("the same with SA over the same without attention", Ratio("transformer", "SA", "no attention", 500), None),
     *(
-        Row(f"Conformer with a chunk mask over {words}, {frames:,} frames", Ratio("conformer", "chunk mask", other, frames), aim)
+        Row(
+            f"Conformer with a chunk mask over {words}, {frames:,} frames",
+            Ratio("conformer", "chunk mask", other, frames),
+            aim,
+            bound="Both have the same linear layers and convolution, nearly all of ours: see the row without attention.",
+        )
         for other, words, aims in (
             ("SpeechBrain, RoPE", "SpeechBrain's with rotary positions", (0.85, 0.65)),
             ("SpeechBrain, relative", "SpeechBrain's with relative positions", (1.0, 1.0)),
@@ -156,8 +167,8 @@ ROWS = [
 
 
 def cells_of(results, earlier):
-    """All cells that rows take: those of limits.json and, where it is there, of against.json."""
-    return find(results) | (find(earlier) if earlier else {})
+    """All cells that rows take: those of limits.json and, where it is there and has as many threads, of against.json."""
+    return find(results) | (find(earlier) if earlier and earlier["threads"] == results["threads"] else {})
 
 
 def figure(row, cells):
