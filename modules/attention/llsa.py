@@ -15,6 +15,7 @@ This is our reading of Ma et al., arXiv 2302.13451, whose code is not public. Wi
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from .base import Attention, Mixed, MixerState, Shared, followed, pad
 from .constant import constant
 from .layout import Layout
 
-QUERIES = 72  # groups are put together until they have about this many queries, which share one stretch of keys
+QUERIES = 40  # groups are put together until they have about this many queries, which share one stretch of keys
 
 
 class LLSA(Attention):
@@ -128,17 +129,14 @@ class LLSA(Attention):
         past : torch.Tensor
             (batch, L, ..), the last final frames.
         """
-        groups, chunk, left = t.size(1), self.layout.chunk, self.left_context
+        groups, chunk = t.size(1), self.layout.chunk
         if groups == 1:  # its final frames stand just behind the past
             keys = torch.cat([past, t.flatten(1, 2)], dim=1)
-            return keys, keys[:, chunk : chunk + left]
+            return keys, keys[:, chunk : chunk + self.left_context]
         final = torch.cat([past, t[:, :, :chunk].flatten(1, 2)], dim=1)
         if groups == block:
             return torch.cat([past, t.flatten(1, 2)], dim=1), final[:, groups * chunk :]
-        missing = -groups % block  # groups that the last block lacks
-        own = pad(t, 0, missing).unflatten(1, (-1, block)).flatten(2, 3)  # (batch, blocks, block * frames, ..)
-        before = pad(final, 0, missing * chunk).unfold(1, left, block * chunk)[:, : own.size(1)].movedim(-1, 2)
-        return torch.cat([before, own], dim=2).flatten(0, 1), final[:, groups * chunk :]
+        return Reach.apply(t, past, chunk, block), final[:, groups * chunk :]
 
     def _final(self, shared: tuple[Tensor, ...], block: int) -> tuple[Tensor, ...]:
         """The rows of a map that belong to final frames. Queries are at axis 2, save in the keys of (q, k, mask)."""
@@ -150,6 +148,35 @@ class LLSA(Attention):
 
     def initial_state(self, batch_size: int) -> MixerState:
         return self._cache(batch_size, self.left_context)
+
+
+class Reach(torch.autograd.Function):
+    """What each block of groups can reach, as `LLSA._keys` returns it: (batch * blocks, L + block * frames, ..).
+
+    The gradient of a frame comes from its own block, and if it is final from the few blocks after it: a sum of slices.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, t: Tensor, past: Tensor, chunk: int, block: int) -> Tensor:
+        ctx.shape, ctx.left, ctx.chunk, ctx.block = t.shape[:3], past.size(1), chunk, block
+        missing = -t.size(1) % block  # groups that the last block lacks
+        final = pad(torch.cat([past, t[:, :, :chunk].flatten(1, 2)], dim=1), 0, missing * chunk)
+        own = pad(t, 0, missing).unflatten(1, (-1, block)).flatten(2, 3)  # (batch, blocks, block * frames, ..)
+        before = final.unfold(1, past.size(1), block * chunk)[:, : own.size(1)].movedim(-1, 2)
+        return torch.cat([before, own], dim=2).flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        (batch, groups, frames), left, chunk, step = ctx.shape, ctx.left, ctx.chunk, ctx.block * ctx.chunk
+        g = g.unflatten(0, (batch, -1))  # (batch, blocks, L + block * frames, ..)
+        parts, blocks = g[:, :, :left].split(step, dim=2), g.size(1)  # final frames of the blocks before, the oldest first
+        final = g.new_zeros(batch, len(parts) + blocks, step, *g.shape[3:])
+        for i, part in enumerate(parts):
+            final[:, i : i + blocks, : part.size(2)] += part
+        final = final.flatten(1, 2)[:, : left + groups * chunk]
+        own = g[:, :, left:].clone(memory_format=torch.contiguous_format).view(batch, -1, frames, *g.shape[3:])[:, :groups]
+        own[:, :, :chunk] += final[:, left:].unflatten(1, (groups, chunk))
+        return own, final[:, :left], None, None
 
 
 @constant

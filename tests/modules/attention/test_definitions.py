@@ -22,6 +22,7 @@ from cases import (
     with_edges,
 )
 from speech_attention.attention import AA, LLSA, MAA, SA, SummaryMixing
+from speech_attention.attention.llsa import Reach
 from speech_attention.attention.positions import rotary, rotate
 from speech_attention.attention.reference import reference_encoder
 from speech_attention.attention.window import Stretches
@@ -98,6 +99,23 @@ def test_stretches_are_pieces_of_one_sequence(batch, time, left, right, block):
     weight = noise(*expected.shape, seed=1)
     assert_close(stretches, expected)
     assert_close(*(torch.autograd.grad(pieces, x, weight)[0] for pieces in (stretches, expected)))
+
+
+@pytest.mark.parametrize(
+    "groups, frames, left, chunk, block", [(7, 3, 5, 1, 2), (6, 4, 0, 2, 3), (5, 2, 13, 2, 2), (4, 5, 3, 4, 1), (2, 3, 4, 1, 3)]
+)
+def test_reach_is_the_final_frames_before_a_block_and_its_own(groups, frames, left, chunk, block):
+    """Its values and its gradient are those of pieces that are cut out one by one."""
+    inputs = noise(2, groups, frames, 3).requires_grad_(), noise(2, left, 3, seed=1).requires_grad_()
+    t = nn.functional.pad(inputs[0], (0, 0, 0, 0, 0, -groups % block))
+    final = torch.cat([inputs[1], t[:, :, :chunk].flatten(1, 2)], dim=1)
+    starts = range(0, groups, block)
+    pieces = [torch.cat([final[:, g * chunk :][:, :left], t[:, g : g + block].flatten(1, 2)], dim=1) for g in starts]
+    keys, expected = Reach.apply(*inputs, chunk, block), torch.stack(pieces, dim=1).flatten(0, 1)
+    assert_close(keys, expected)
+    weight = noise(*expected.shape, seed=2)
+    for actual, wanted in zip(*(torch.autograd.grad(out, inputs, weight) for out in (keys, expected))):
+        assert_close(actual, wanted)
 
 
 def test_window_as_long_as_the_utterance_is_aa():
