@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .attention.base import AttentionFactory, MixerState, Shared
 from .convolution import Convolution, DepthwiseConvolution, GatedConvolution
+from .streaming import GELU, Dropout
 
 
 class BlockState(TypedDict, total=False):
@@ -22,13 +23,6 @@ BlockOutput: TypeAlias = tuple[Tensor, Tensor, BlockState, Shared]
 """What `Block.forward` returns: the frames, which of them are valid, the state after them, and their attention map."""
 BlockFactory: TypeAlias = "Callable[..., Block]"
 """Called as `block(dim, ffn_dim, attention, dropout=dropout, first=first, last=last)`."""
-
-
-class Dropout(nn.Dropout):
-    """torch's dropout, without the call that does nothing in evaluation mode: a step of a stream would make a dozen of them."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x) if self.training else x
 
 
 class FeedForward(nn.Sequential):
@@ -162,7 +156,7 @@ class TransformerBlock(Block):
         self, dim: int, ffn_dim: int, attention: AttentionFactory, dropout: float = 0.0, first: bool = True, last: bool = True
     ):
         super().__init__(dim, attention, dropout, first, last)
-        self.feed_forward = FeedForward(dim, ffn_dim, nn.GELU(), dropout)
+        self.feed_forward = FeedForward(dim, ffn_dim, GELU(), dropout)
 
     def forward(
         self, x: Tensor, valid: Tensor, table: Tensor | None, state: BlockState | None = None, shared: Shared = None

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from .attention.base import Mixer
 from .attention.constant import indices
+from .streaming import GELU, Dropout
 
 
 class DepthwiseConvolution(nn.Module):
@@ -140,7 +141,7 @@ class Convolution(DepthwiseConvolution):
     def __init__(self, dim: int, kernel_size: int, attention: Mixer, dropout: float = 0.0):
         super().__init__(dim, kernel_size, attention)
         self.enter = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GLU(dim=-1))
-        self.leave = nn.Sequential(nn.LayerNorm(dim), nn.SiLU(), nn.Linear(dim, dim), nn.Dropout(dropout))
+        self.leave = nn.Sequential(nn.LayerNorm(dim), nn.SiLU(), nn.Linear(dim, dim), Dropout(dropout))
 
     def forward(self, x: Tensor, valid: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """See `DepthwiseConvolution.depthwise`."""
@@ -168,10 +169,10 @@ class GatedConvolution(DepthwiseConvolution):
         if width % 2:
             raise ValueError(f"ffn_dim={width} must be even: one half gates the other")
         super().__init__(width // 2, kernel_size, attention)
-        self.enter = nn.Sequential(nn.Linear(dim, width), nn.GELU())
+        self.enter = nn.Sequential(nn.Linear(dim, width), GELU())
         self.norm = nn.LayerNorm(width // 2)
         self.bias = nn.Parameter(torch.ones(width // 2))  # so that the gate is open at first
-        self.leave = nn.Sequential(nn.Dropout(dropout), nn.Linear(width // 2, dim))
+        self.leave = nn.Sequential(Dropout(dropout), nn.Linear(width // 2, dim))
 
     def forward(self, x: Tensor, valid: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """See `DepthwiseConvolution.depthwise`."""

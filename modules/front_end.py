@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.transforms import MelSpectrogram, Spectrogram
 
-from .streaming import Streaming, length_mask
+from .streaming import GELU, Streaming, length_mask
 
 SAMPLE_RATE = 16000
 
@@ -165,7 +165,7 @@ class FbankFrontEnd(FrontEnd):
         self.register_buffer("mean", torch.zeros(num_mels))
         self.register_buffer("std", torch.ones(num_mels))
         self.mel.spectrogram = PowerSpectrogram(400, hop_length=160)
-        self.subsample = nn.Sequential(Subsampling(num_mels, dim), nn.GELU(), Subsampling(dim, dim), nn.GELU())
+        self.subsample = nn.Sequential(Subsampling(num_mels, dim), GELU(), Subsampling(dim, dim), GELU())
         self.linear = nn.Linear(dim, dim)
 
     def extract(self, samples: Tensor) -> Tensor:

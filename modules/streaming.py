@@ -82,6 +82,26 @@ class Streaming(nn.Module, Generic[State]):
         raise NotImplementedError
 
 
+class Dropout(nn.Dropout):
+    """torch's dropout, without the call that does nothing in evaluation mode: a step of a stream would make a dozen of them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if self.training else x
+
+
+class GELU(nn.GELU):
+    """torch's GELU, by the kernel that is faster for the frames of one step.
+
+    For contiguous tensors torch calls oneDNN, which takes several times as long to begin as to compute a few frames. A copy
+    with stride 0 goes to torch's own kernel.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() or x.numel() > 4096:
+            return super().forward(x)
+        return super().forward(x.expand(2, *x.shape))[0]
+
+
 def splits(total: int, largest: int, chance: random.Random) -> list[int]:
     """Random sizes from 1 to `largest` that add up to `total`."""
     sizes: list[int] = []

@@ -172,7 +172,7 @@ class Attention(Mixer):
         if self.role == "follower":
             return (self.value(x).unflatten(-1, (self.num_heads, self.head_dim)),)
         heads = self.num_heads
-        qk, v = self.qkv(x).unflatten(-1, (3 * heads, self.head_dim)).split([2 * heads, heads], dim=-2)
+        qk, v = self.qkv(x).unflatten(-1, (3 * heads, self.head_dim)).split_with_sizes([2 * heads, heads], dim=-2)
         if self.positions == "rotary":
             assert table is not None, "rotary positions need the table of the frames' positions"
             qk = rotate(qk, table)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..streaming import GELU
 from .base import Mixed, Mixer, MixerState, Shared
 from .layout import Layout
 
@@ -37,7 +38,7 @@ class HeadLinear(nn.Module):
 
 def two_layers(dim: int, num_heads: int) -> nn.Sequential:
     """What f and s are: two layers, with an activation after each."""
-    return nn.Sequential(HeadLinear(dim, num_heads), nn.GELU(), HeadLinear(dim, num_heads), nn.GELU())
+    return nn.Sequential(HeadLinear(dim, num_heads), GELU(), HeadLinear(dim, num_heads), GELU())
 
 
 class SummaryMixing(Mixer):
