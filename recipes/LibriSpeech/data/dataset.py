@@ -10,7 +10,6 @@ import torch
 from speech_attention.front_end import SAMPLE_RATE
 from speechbrain.dataio.dataio import read_audio
 from speechbrain.dataio.dataset import DynamicItemDataset
-from speechbrain.dataio.sampler import DynamicBatchSampler
 
 from recipes.command_line import UserError
 from recipes.LibriSpeech.data.download import download
@@ -72,11 +71,6 @@ def dataset(manifests: Iterable[Manifest], root: str | Path) -> DynamicItemDatas
     data.add_dynamic_item(encode, takes="wrd", provides="targets")
     data.set_output_keys(["id", "sig", "words", "targets"])
     return data.filtered_sorted(sort_key="duration")
-
-
-def batches(data: DynamicItemDataset, batch_seconds: float, seed: int) -> DynamicBatchSampler:
-    """A sampler of training batches of utterances of like length, about `batch_seconds` of audio each, shuffled by epoch."""
-    return DynamicBatchSampler(data, batch_seconds, num_buckets=12, shuffle=True, batch_ordering="random", seed=seed)
 
 
 def absolute_lengths(batch_item: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from recipes.command_line import UserError
-from recipes.LibriSpeech.data.dataset import absolute_lengths, batches
+from recipes.LibriSpeech.data.batches import Batches
+from recipes.LibriSpeech.data.dataset import absolute_lengths
 from recipes.LibriSpeech.training.checkpoint import AtomicCheckpointer
 from recipes.LibriSpeech.training.logs import StageLogs
 from recipes.LibriSpeech.training.optimization import Groups, optimizers
@@ -82,7 +83,8 @@ class StageBrain(sb.Brain):
     def make_loaders(self, train: DynamicItemDataset, valid: DynamicItemDataset) -> None:
         """Make the batches of both sets, and count the updates of the stage."""
         self.hparams.sorting = "batches"  # else SpeechBrain would shuffle these once more where there are several processes
-        sampler = batches(train, self.settings["batch_seconds"], self.hparams.seed)
+        durations = [train.data[name]["duration"] for name in train.data_ids]
+        sampler = Batches(durations, self.settings["batch_seconds"], self.hparams.seed)
         workers = {"num_workers": self.hparams.num_workers}
         self.train_loader = self.make_dataloader(train, sb.Stage.TRAIN, batch_sampler=sampler, **workers)
         self.train_sampler: Any = self.train_sampler or sampler
