@@ -159,6 +159,14 @@ class Stretches(torch.autograd.Function):
     All utterances stand one after the other in one sequence, each filled up to whole blocks, and stretches are views of it that
     overlap: (batch, time, ..) -> (batch * blocks, L + block + R, ..). So the first and the last stretches of an utterance reach
     into its neighbours, whose frames must be masked. The gradient of a frame is the sum over the few stretches that hold it.
+
+    Example
+    -------
+    >>> Stretches.apply(torch.tensor([[1, 2, 3, 4], [5, 6, 7, 8]]), 1, 0, 2)
+    tensor([[0, 1, 2],
+            [2, 3, 4],
+            [4, 5, 6],
+            [6, 7, 8]])
     """
 
     @staticmethod
