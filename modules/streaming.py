@@ -92,14 +92,14 @@ class Dropout(nn.Dropout):
 class GELU(nn.GELU):
     """torch's GELU, by the kernel that is faster for the frames of one step.
 
-    For contiguous tensors torch calls oneDNN, which takes several times as long to begin as to compute a few frames. A copy
-    with stride 0 goes to torch's own kernel.
+    For contiguous tensors torch calls oneDNN, which takes several times as long to begin as to compute a few frames. Any
+    other tensor goes to torch's own kernel: frames transposed, or a single one with a copy of stride 0.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() or x.numel() > 4096:
+        if torch.compiler.is_compiling() or x.numel() > 2**15:
             return super().forward(x)
-        return super().forward(x.expand(2, *x.shape))[0]
+        return super().forward(x.mT).mT if x.size(-2) > 1 else super().forward(x.expand(2, *x.shape))[0]
 
 
 def splits(total: int, largest: int, chance: random.Random) -> list[int]:

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from cases import (
     DIM,
@@ -14,6 +15,7 @@ from cases import (
     noise,
     stream,
 )
+from speech_attention.streaming import GELU
 
 
 def relative_error(actual, expected):
@@ -70,3 +72,12 @@ def test_checkpointing_changes_nothing(case, block):
         torch.manual_seed(1)  # what is recomputed must not draw anew
         results.append([y, *gradients(y, noise(2, 30, DIM, seed=1), [x, *encoder.parameters()])])
     assert all(a.equal(b) for a, b in zip(*results))
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 6), (2, 3, 1, 6), (1, 2, 5, 6), (2, 0, 6), (40, 1000)])
+def test_gelu_by_any_kernel(shape):
+    x = noise(*shape).requires_grad_(True)
+    y, expected = GELU()(x), torch.nn.functional.gelu(x)
+    assert_close(y, expected, 1e-15)
+    for a, b in zip(gradients(y, noise(*shape, seed=1), [x]), gradients(expected, noise(*shape, seed=1), [x])):
+        assert_close(a, b, 1e-15)
