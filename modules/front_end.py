@@ -173,8 +173,10 @@ class FbankFrontEnd(FrontEnd):
         return (self._log_mel(samples) - self.mean) / self.std
 
     def _log_mel(self, samples: Tensor) -> Tensor:
-        with torch.autocast(samples.device.type, enabled=False):  # powers of quiet frames vanish in half precision
-            return (self.mel(samples) + self.floor).log().mT
+        if torch.is_autocast_enabled(samples.device.type):  # powers of quiet frames vanish in half precision
+            with torch.autocast(samples.device.type, enabled=False):
+                return self._log_mel(samples)
+        return (self.mel(samples) + self.floor).log().mT
 
     def project(self, features: Tensor) -> Tensor:
         return self.linear(self.subsample(features))
