@@ -106,7 +106,7 @@ class LLSA(Attention):
             seen, own, distances, nth = masks(self.layout, left, block, q.size(2), q.device)
             q = pad(q, 0, blocks * block - groups).reshape(batch * blocks, -1, *q.shape[3:])
             q, bias = self.bias(q, distances, lambda scores: scores.gather(-1, nth.expand(*scores.shape[:2], -1, -1)))
-            y, shared = self.attend(q, keys["k"], keys["v"], torch.where(keys["valid"][:, None], seen, own), bias)
+            y, shared = self.attend(q, keys["k"], keys["v"], seen & keys["valid"][:, None] | own, bias)
         y = y.reshape(batch, blocks * block, -1, *y.shape[2:])
         return y[:, :groups] if groups < blocks * block else y, valid, after, shared
 

@@ -109,7 +109,7 @@ class WindowedAttention(Attention):
             q = pad(q, 0, -q.size(1) % block).reshape(-1, block, *q.shape[2:])
         q, bias = self.bias(q, distances, from_band)
         # every query sees its own key, valid or not: a softmax over no keys would be NaN
-        return self.attend(q, k, v, torch.where(valid[:, None], band, own), bias, streaming)
+        return self.attend(q, k, v, band & valid[:, None] | own, bias, streaming)
 
     def _stretches(self, t: Tensor, block: int) -> Tensor:
         """The stretch of keys that each block can reach: (batch, L + time + R, ..) -> (batch * blocks, L + block + R, ..)."""
