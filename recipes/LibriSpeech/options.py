@@ -12,9 +12,9 @@ from recipes.LibriSpeech import yaml_text
 from recipes.LibriSpeech.checks import HPARAMS, LITERAL, SCALES, did_you_mean
 from recipes.LibriSpeech.experiment import attention_files, comments_of, parse_yaml
 
-NEEDS = {"debug_batches": "debug", "debug_epochs": "debug", "compile_using_dynamic_shape_tracing": "compile"}
+NEEDS = {"debug_batches": "debug", "debug_epochs": "debug"}
 """Options of SpeechBrain that change nothing without another one."""
-FLAGS = "debug", "noprogressbar", "compile", "compile_using_dynamic_shape_tracing"
+FLAGS = "debug", "noprogressbar", "compile"
 """Those that have no value."""
 RUN_OPTIONS = {name: HELP_TEXTS[name] for name in ("device", "distributed_backend", *FLAGS, *NEEDS)} | {
     "debug_epochs": "Number of epochs to run in debug mode.",
@@ -32,6 +32,7 @@ REFUSED = {
     "compile_module_keys": "--compile alone compiles all modules",
     "compile_mode": "give --compile alone",
     "compile_using_fullgraph": "give --compile alone",
+    "compile_using_dynamic_shape_tracing": "--compile alone serves batches of all sizes",
     "auto_mix_prec": "give --precision fp16",
     "bfloat16_mix_prec": "give --precision bf16",
     "skip_nonfinite_grads": "training stops at a gradient that is not finite, and names the utterances",
@@ -107,6 +108,8 @@ def parse(arguments: Sequence[str]) -> tuple[str, sb.RunOptions, dict[str, Any]]
     for name, other in NEEDS.items():
         if name in run_options and other not in run_options:
             raise UserError(f"--{name} changes nothing without --{other}")
+    if "compile" in run_options:
+        run_options["compile_using_dynamic_shape_tracing"] = None  # the second size of a batch shows that sizes differ
     return path, sb.RunOptions.from_dictionary(run_options), overrides
 
 

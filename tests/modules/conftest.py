@@ -46,9 +46,10 @@ def pytest_collection_modifyitems(config, items):
             return True
         block = next((name for name in ("Transformer", "Conformer", "Branchformer") if name in parts.split("-")), "Conformer")
         name = getattr(item.callspec.params.get("case"), "name", None)
-        if item.originalname == "test_compile":  # slow: each attention once, and shared maps with all that they can have
-            shared = {"SA-relative-shared", "LLSA-relative-shared"}
-            return block == "Conformer" and name in everywhere | in_two | shared | {"Summary"}
+        if item.originalname == "test_compile":  # slow: each attention once, shared maps with all that they can have, each block
+            once = everywhere | in_two | {"SA-relative-shared", "LLSA-relative-shared", "Summary"}
+            blocks = {"Transformer": once, "Conformer": {"SA", "LLSA-chunk2-revisions", "AA"}, "Branchformer": {"SA"}}
+            return name in blocks[block]
         if name is None or name in everywhere or block == "Conformer":
             return True
         return name in in_two and block == "Transformer"

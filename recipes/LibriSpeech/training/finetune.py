@@ -3,6 +3,7 @@
 import time
 
 import speechbrain as sb
+import torch
 from speech_attention.front_end import SAMPLE_RATE
 from speech_attention.recognizer import Recognizer
 from speech_attention.streaming import length_mask
@@ -44,6 +45,7 @@ class FinetuneBrain(StageBrain):
         lengths = (lengths * perturbed.size(1)) // samples.size(1)
         return self.modules.model(perturbed, lengths, augment=self.augment)
 
+    @torch.compiler.disable  # SpeechBrain's SpecAugment reads what it draws
     def augment(self, features: Tensor) -> Tensor:
         """SpecAugment on features (batch, time, mels)."""
         for drop in self.hparams.spec_augment:

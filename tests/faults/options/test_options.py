@@ -71,7 +71,7 @@ CASES = (
     Case("TRAIN --debug --debug_epochs -1", ("--debug_epochs -1 must be a whole number above 0",)),
     Case("TRAIN --debug --debug_epochs 1.5", ("--debug_epochs 1.5 must be a whole number above 0",)),
     Case("TRAIN --debug_batches 3", ("--debug_batches changes nothing without --debug",)),
-    Case("TRAIN --compile_using_dynamic_shape_tracing", ("changes nothing without --compile",)),
+    Case("TRAIN --compile --compile_using_dynamic_shape_tracing", ("--compile alone serves batches of all sizes",)),
     Case("TRAIN --debug False", ("--debug has no value: leave 'False' out",)),
     Case("TRAIN --compile=default", ("--compile has no value: leave 'default' out",)),
     Case("train $root/hparams/llsa.yaml --noprogressbar False", ("--noprogressbar has no value",)),

@@ -83,19 +83,35 @@ def test_half_precision_hardly_changes_the_text(transcribe):
     assert score(expected, letters)[0].wer < 5  # % of the letters
 
 
-@pytest.mark.slow
-def test_a_compiled_model_gives_the_same_text(transcribe, monkeypatch):
-    """By all stages of the compiler but the last, C++, which would take minutes and rounds otherwise."""
-    compiler, compiled = torch.compile, []
-
-    def compile(module, **options):
-        compiled.append(compiler(module, backend="aot_eager", dynamic=options["dynamic"]))
-        return compiled[-1]
-
-    monkeypatch.setattr(torch, "compile", compile)
-    expected, reference = transcribe("eager")
+@pytest.fixture
+def graphs(monkeypatch):
+    """Compilation by all stages of the compiler but the last, C++, which would take minutes. Returns a count of the graphs."""
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic, **_: compiler(module, backend="aot_eager", dynamic=dynamic))
+    torch._dynamo.reset()
     before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    return lambda: torch._dynamo.utils.counters["stats"]["unique_graphs"] - before
+
+
+@pytest.mark.slow
+def test_a_compiled_model_gives_the_same_text(transcribe, graphs):
+    expected, reference = transcribe("eager")
+    assert graphs() == 0
     letters, outputs = transcribe("compiled", "--compile")
-    assert len(compiled) == 1 and torch._dynamo.utils.counters["stats"]["unique_graphs"] > before
+    assert graphs() > 0
     assert letters == expected and sum(map(len, expected.values())) > 100
     torch.testing.assert_close(outputs, reference, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_trains_alike_from_few_graphs(tree, tmp_path, graphs):
+    """SpecAugment stands between two graphs in training; in evaluation there is one. Each is made for the first batch, and once
+    more for batches of any size when another size comes: 6 graphs, however many batches there are."""
+    root, small = tree({**SPLITS, "train-a": 10}), {"yaml": "aa", "num_layers": "1", "stage": "finetune", "dropout": "0.0"}
+    options = {**small, "pretrain": "{epochs: 0}", "finetune": "{epochs: 2, batch_seconds: 6}", "ckpt_interval_steps": "0"}
+    assert train.main(arguments(root, tmp_path / "eager", **options)) == 0 and graphs() == 0
+    assert train.main(arguments(root, tmp_path / "compiled", "--compile", **options)) == 0 and 3 <= graphs() <= 6
+    (losses, weights), (expected, reference) = outcome(tmp_path / "compiled"), outcome(tmp_path / "eager")
+    assert losses == pytest.approx(expected, rel=1e-4) and losses[0] > losses[-1]
+    for name in reference:
+        torch.testing.assert_close(weights[name], reference[name], rtol=0, atol=1e-4)
