@@ -1,16 +1,15 @@
 """Tensors that depend on plain numbers alone, such as the mask of a window, are made once and kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import lru_cache, wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
-P = ParamSpec("P")
-T = TypeVar("T")
+Make = TypeVar("Make", bound=Callable[..., Any])
 
 
-def constant(make: Callable[P, T]) -> Callable[P, T]:
+def constant(make: Make) -> Make:
     """Decorate a function of hashable values, one of them a device, that returns tensors which nobody changes.
 
     The results of the last 32 calls are kept. While torch traces a program nothing is kept, and nothing that is kept is used:
@@ -27,15 +26,15 @@ def constant(make: Callable[P, T]) -> Callable[P, T]:
 
     @lru_cache(maxsize=32)
     @torch.inference_mode(False)  # what inference makes could not serve training
-    def kept(*args: P.args, **kwargs: P.kwargs) -> T:
-        return make(*args, **kwargs)
+    def kept(*arguments: Hashable) -> Any:
+        return make(*arguments)
 
     @wraps(make)
-    def get(*args: P.args, **kwargs: P.kwargs) -> T:
+    def get(*arguments: Hashable) -> Any:
         real = not torch.compiler.is_compiling() and type(torch.empty(0)) is torch.Tensor
-        return kept(*args, **kwargs) if real else make(*args, **kwargs)
+        return kept(*arguments) if real else make(*arguments)
 
-    return get
+    return cast(Make, get)
 
 
 @constant
