@@ -114,7 +114,8 @@ class PowerSpectrogram(Spectrogram):
     def forward(self, samples: Tensor) -> Tensor:
         """(batch, samples) -> (batch, frequencies, time)."""
         frames = samples.unfold(-1, self.n_fft, self.hop_length) * self.window  # (batch, time, n_fft)
-        return torch.fft.rfft(frames).abs().square().mT
+        spectrum = torch.fft.rfft(frames)
+        return (spectrum.real.square() + spectrum.imag.square()).mT  # a third of the time of abs()
 
 
 class Subsampling(nn.Conv1d):
