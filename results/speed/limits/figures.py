@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from results.common.figures import GREY, INK, PALE, PAPER, WIDTH, colour, for_text, plain, save, spread_out
 from results.common.timing import find, short
+from results.speed.limits import rows
 
 PANELS = {
     "core": ("One attention, its core alone", {"AA": "AA", "SA": "SA", "local-attention": "package\nlocal-attention"}),
@@ -32,6 +33,7 @@ STREAMS = {
     "mini": ("4 layers of 128", 40, [(attention, 1, f"{attention}, frame by frame") for attention in ("SA", "LLSA")]),
 }
 """What the panels of the second figure show: a scale, its title, how long its frames last, and its blocks of bars."""
+CACHE_MIB = 32  # smaller weights stay in a cache
 KEY = "White line: reading all weights from memory.\nGrey line: real time."
 GAP = 0.1  # between two names, of the height of a panel, for each of their lines
 
@@ -85,24 +87,23 @@ def draw_streams(cells, path):
     """Milliseconds a frame with each engine: bars, and the time that it takes to read the weights from memory."""
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.1)
-    left, right = panels = figure.subplots(1, 2, sharey=True)
+    left, _ = panels = figure.subplots(1, 2, sharey=True)
     for axes, (scale, (title, frame_ms, blocks)) in zip(panels, STREAMS.items()):
-        found = [(words, bars(cells, f"{scale} {attention}", frames)) for attention, frames, words in blocks]
+        found = [(words, bars(cells, f"{scale}-{attention.lower()}", frames)) for attention, frames, words in blocks]
         draw_bars(plain(axes), [(words, lines) for words, lines in found if lines], frame_ms)
         axes.set_title(f"{title}\nms a frame, which lasts {frame_ms} ms", loc="left", fontsize=11, color=INK)
     left.set_ylim(reversed(left.get_ylim()))
-    right.text(0, 0.02, KEY, transform=right.transAxes, color=INK, fontsize=9, linespacing=1.4)
+    left.set_xlabel(KEY, loc="left", color=INK, fontsize=9)
     save(figure, path)
 
 
 def bars(cells, group, frames):
-    """Of each engine its name, the time for a frame, and for the same frame the time to read all weights, in ms."""
-    memory = cells.get((group, "bandwidth"))
-    found = [cell for key, cell in cells.items() if key[0] == group and key[2:] == (frames,)]
-    return [
-        (cell["variant"], np.median(cell["ms"]) / frames, np.median(memory["ms"]) / memory["mib"] * cell["mib"] / frames)
-        for cell in found
-    ]
+    """Of each engine its name, the time for a frame, and the time to read all weights for it; None where a cache holds them."""
+    found = []
+    for cell in (cell for key, cell in cells.items() if key[0] == group and key[2:] == (frames,)):
+        floor = rows.reading(group, cell["variant"], frames)(cells)[1] / frames if cell["mib"] > CACHE_MIB else None
+        found.append((cell["variant"], np.median(cell["ms"]) / frames, floor))
+    return found
 
 
 def draw_bars(axes, blocks, frame_ms):
@@ -120,7 +121,7 @@ def draw_bars(axes, blocks, frame_ms):
         for engine, value, floor in lines:
             y += 1
             axes.barh(y, value, height=0.7, color=colour(words))
-            if len(blocks) > 2:
+            if floor is not None:
                 axes.plot((floor, floor), (y - 0.35, y + 0.35), color=PAPER, linewidth=1.5)
             axes.text(value + 0.02 * high, y, f"{engine} {short(value)}", color=INK, fontsize=9, va="center")
         y += 1.5

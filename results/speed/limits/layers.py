@@ -167,7 +167,7 @@ _CORES = {"AA": partial(core, AA), "SA": partial(core, partial(SA, **WINDOW)), "
 _HEADS = {"dim": BASE["dim"], "num_heads": BASE["num_heads"]}
 GROUPS = {
     "core": Group((500, 1000, 2000, 4000), {**_HEADS, "batch": 1}, _CORES),
-    "core, batch of 4": Group((250,), {**_HEADS, "batch": 4}, _CORES),
+    "core-of-4": Group((250,), {**_HEADS, "batch": 4}, _CORES),
     "stack": Group(
         (400,),
         {**BASE, "num_layers": 12},

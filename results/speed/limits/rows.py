@@ -79,9 +79,10 @@ def before(group, yaml):
     return lambda cells: against.ratio(cells[group, yaml])
 
 
-def engine_over_before(group, engine, scale, yaml):
+def engine_over_before(scale, yaml, engine):
     """Time of an engine over that of torch with the earlier code: over torch with today's, times today's over the earlier one."""
-    return lambda cells: Ratio(group, engine, "torch", 1)(cells) * before(f"stream-{scale}", yaml)(cells)[1]
+    today = Ratio(f"{scale}-{yaml}", engine, "torch", 1)
+    return lambda cells: today(cells) * before(f"stream-{scale}", yaml)(cells)[1]
 
 
 def memory(variant):
@@ -91,7 +92,7 @@ def memory(variant):
 
 ROWS = [
     Row("training step, scale `cpu`, SA, over the earlier commit", before("train-cpu", "sa"), 0.65),
-    Row("SA over AA, the core alone, 4 x 250 frames", Ratio("core, batch of 4", "SA", "AA", 250), 1.0),
+    Row("SA over AA, the core alone, 4 x 250 frames", Ratio("core-of-4", "SA", "AA", 250), 1.0),
     Row("SA over AA, the core alone, 1,000 frames", Ratio("core", "SA", "AA", 1000), 0.28),
     Row("SA over AA, the core alone, 2,000 frames", Ratio("core", "SA", "AA", 2000), 0.14),
     Row("SA over local-attention, the core alone, 1,000 frames", Ratio("core", "SA", "local-attention", 1000), 1.0),
@@ -132,13 +133,13 @@ ROWS = [
         for name, yaml, last in (("SA", "sa", None), ("LLSA", "llsa", 0.5))
         for words, figure, aim in (
             ("torch", before("stream-base", yaml), None),
-            ("ONNX Runtime", engine_over_before(f"base {name}", "ONNX Runtime", "base", yaml), last),
+            ("ONNX Runtime", engine_over_before("base", yaml, "ONNX Runtime"), last),
         )
     ),
     *(
         Row(
             f"stream, 12 x 768, {words} of {name}, int8 by ONNX Runtime",
-            ms(f"base {name}", "ONNX Runtime, int8", frames),
+            ms(f"base-{name.lower()}", "ONNX Runtime, int8", frames),
             aim,
             " ms",
         )
@@ -148,14 +149,14 @@ ROWS = [
             ("LLSA", 8, "packet of 160 ms", 25.0),
         )
     ),
-    Row("the same: reading the weights from memory, float32", reading("base LLSA", "ONNX Runtime", 1), None, " ms"),
-    Row("the same: reading the weights from memory, int8", reading("base LLSA", "ONNX Runtime, int8", 1), None, " ms"),
+    Row("the same: reading the weights from memory, float32", reading("base-llsa", "ONNX Runtime", 1), None, " ms"),
+    Row("the same: reading the weights from memory, int8", reading("base-llsa", "ONNX Runtime, int8", 1), None, " ms"),
     *(
         Row(f"stream, mini, packet of 40 ms of {name}, {words} over torch with the earlier commit", figure, aim)
         for name, yaml in (("SA", "sa"), ("LLSA", "llsa"))
         for words, figure, aim in (
             ("torch", before("stream-mini", yaml), 0.6),
-            ("ONNX Runtime", engine_over_before(f"mini {name}", "ONNX Runtime", "mini", yaml), 0.2),
+            ("ONNX Runtime", engine_over_before("mini", yaml, "ONNX Runtime"), 0.2),
         )
     ),
     *(

@@ -117,10 +117,10 @@ class Group(NamedTuple):
 
 _OF_A_SCALE = ("bandwidth", *ENGINES)
 GROUPS = {
-    "base SA": Group(_OF_A_SCALE, partial(recognizers, "base", "sa", (1, 8))),
-    "base LLSA": Group(_OF_A_SCALE, partial(recognizers, "base", "llsa", (1, 8))),
-    "mini SA": Group(_OF_A_SCALE, partial(recognizers, "mini", "sa", (1,))),
-    "mini LLSA": Group(_OF_A_SCALE, partial(recognizers, "mini", "llsa", (1,))),
+    "base-sa": Group(_OF_A_SCALE, partial(recognizers, "base", "sa", (1, 8))),
+    "base-llsa": Group(_OF_A_SCALE, partial(recognizers, "base", "llsa", (1, 8))),
+    "mini-sa": Group(_OF_A_SCALE, partial(recognizers, "mini", "sa", (1,))),
+    "mini-llsa": Group(_OF_A_SCALE, partial(recognizers, "mini", "llsa", (1,))),
     "step": Group(("LLSA, chunk 8", "Emformer"), steps),
 }
 """What is timed as a stream, by name."""

@@ -29,7 +29,7 @@ def run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(limits, "MEMORY", tiny(layers.MEMORY))
     streamed = [("bandwidth", None), ("torch", 1), ("torch", 8)]
     still = streams.Group(("bandwidth", "torch"), lambda: {key: streams.Streamed(lambda: None, 2.5) for key in streamed})
-    monkeypatch.setattr(limits, "STREAMS", {"base SA": still})
+    monkeypatch.setattr(limits, "STREAMS", {"base-sa": still})
     monkeypatch.setattr(limits, "TURN_MS", 0.01)
     path, threads = tmp_path / "limits.json", torch.get_num_threads()
 
@@ -53,7 +53,7 @@ def test_end_to_end_and_resumes(run, monkeypatch):
     assert not err and "SA over AA, the core alone" in out
     groups = {**limits.GROUPS, "memory": limits.MEMORY}
     wanted = [(name, variant, frames) for name, g in groups.items() for frames in g.frames for variant in g.names()]
-    wanted += [("base SA", "bandwidth", None), ("base SA", "torch", 1), ("base SA", "torch", 8)]
+    wanted += [("base-sa", "bandwidth", None), ("base-sa", "torch", 1), ("base-sa", "torch", 8)]
     assert [key(cell) for cell in cells] == wanted  # in this order
     assert all(cell["peak_mib"] > 0 if cell["group"] == "memory" else len(cell["ms"]) == 2 for cell in cells)
     assert (run.path.parent / "cost.png").exists() and (run.path.parent / "streams.png").exists()
@@ -70,8 +70,8 @@ def test_end_to_end_and_resumes(run, monkeypatch):
     assert measured == [("core", 48)]  # what took turns with it is measured again, in its place
     assert [key(cell) for cell in after] == wanted
     assert [cell == other for cell, other in zip(cells, after)].count(False) == len(limits.GROUPS["core"].names())
-    run("--again", "--only", "base SA", "--repeats", "1")
-    assert measured[1:] == [("base SA",)]
+    run("--again", "--only", "base-sa", "--repeats", "1")
+    assert measured[1:] == [("base-sa",)]
 
 
 def test_a_peer_that_is_not_installed_is_left_out(run, monkeypatch):
@@ -130,8 +130,8 @@ def test_rows_from_planted_numbers():
         ("train-cpu", "sa"): 6.6,
         ("conformer", "chunk mask", 512): 8,
     }
-    values |= {("base LLSA", "bandwidth"): 40, ("base LLSA", "ONNX Runtime, int8", 8): 25}
-    values |= {("mini SA", "ONNX Runtime", 1): 5, ("stream-mini", "sa"): 5}
+    values |= {("base-llsa", "bandwidth"): 40, ("base-llsa", "ONNX Runtime, int8", 8): 25}
+    values |= {("mini-sa", "ONNX Runtime", 1): 5, ("stream-mini", "sa"): 5}
     cells = planted(values)
     cells["core", "SA", 1000]["gflop"] = 500
     first, second = (row_of(cells, f"SA over AA, the core alone, {frames} frames") for frames in ("1,000", "2,000"))
