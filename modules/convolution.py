@@ -69,11 +69,12 @@ class DepthwiseConvolution(nn.Module):
         if state is None:  # a whole utterance: nothing comes before it
             state = self.initial_state(x.size(0))
         taps = self.weight.flip(1)  # in the order of time
-        final = torch.cat([state.to(x.dtype), x[:, :, :chunk].flatten(1, 2)], dim=1)  # (batch, past + time, channels)
-        y = _filter(final, taps).unflatten(1, (groups, chunk))  # a final frame reads final frames alone
-        if x.size(2) > chunk:
-            y = torch.cat([y, self._look_ahead(final[:, chunk:], x[:, :, chunk:], taps)], dim=2)
-        return y, final[:, groups * chunk :]
+        joined = groups == 1 and x.size(2) == self.layout.lookahead + 1  # all frames follow the past without a gap
+        known = torch.cat([state.to(x.dtype), (x if joined else x[:, :, :chunk]).flatten(1, 2)], dim=1)  # (batch, time, channels)
+        y = _filter(known, taps).unflatten(1, (groups, -1))  # a final frame reads final frames alone
+        if y.size(2) < x.size(2):
+            y = torch.cat([y, self._look_ahead(known[:, chunk:], x[:, :, chunk:], taps)], dim=2)
+        return y, known[:, groups * chunk : groups * chunk + past]
 
     def _look_ahead(self, final: Tensor, x: Tensor, taps: Tensor) -> Tensor:
         """Filter the look-ahead frames of each group. They read the final frames up to the end of their group, and each other.
