@@ -82,8 +82,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise UserError("--raw says what files and pipes hold: leave it out with --microphone")
     if options.raw is not None and not RATES[0] <= options.raw <= RATES[1]:
         raise UserError(f"--raw {options.raw} must be a rate from {RATES[0]} to {RATES[1]} Hz")
-    if options.int8 and options.engine != "onnx":
-        raise UserError("--int8 is for --engine onnx: add that")
+    engines.check(options.engine, options.int8)
     check_names(options.audio)
     return options
 

@@ -34,12 +34,15 @@ def command(module: str, options: Namespace) -> str:
 
     Example
     -------
-    >>> command("results.latency.delay", Namespace(experiment="runs/mine", data_folder="/my", hops=[40.0, 100.0], split=None))
-    'python -m results.latency.delay mine --data_folder LIBRISPEECH --hops 40 100'
+    >>> command("results.latency.delay", Namespace(experiment="runs/mine", data_folder="/my", hops=[40.0, 100.0], far=True))
+    'python -m results.latency.delay mine --data_folder LIBRISPEECH --hops 40 100 --far'
     """
     words = ["python", "-m", module, Path(options.experiment).absolute().name]
     for name, value in vars(options).items():
-        if name in ("experiment", "output") or value is None:
+        if name in ("experiment", "output") or value is None or value is False:
+            continue
+        if value is True:
+            words.append(f"--{name}")
             continue
         values = [OF_THIS_MACHINE[name]] if name in OF_THIS_MACHINE else value if isinstance(value, list) else [value]
         words += [f"--{name}", *(f"{one:g}" if isinstance(one, float) else str(one) for one in values)]

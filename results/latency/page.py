@@ -79,7 +79,7 @@ def soak_row(path: Path, run: dict) -> dict:
     grown = max(tenth["resident_mib"] for tenth in tenths) - first["resident_mib"]
     years = run["far"]["first_frame"] / run["frames"] * run["minutes"] / (365.25 * 24 * 60)
     return {
-        "run": f"[{run['experiment']}](soaks/{path.name})",
+        "run": f"[{path.stem}](soaks/{path.name})",
         "audio": f"{run['minutes']:g} minutes of {run['split']}",
         "state": f"{before / 1024:.0f} KiB" + (", unchanged" if after == before else f", then {after / 1024:.0f} KiB"),
         "memory grew by": f"{grown:.1f} MiB",

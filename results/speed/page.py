@@ -5,8 +5,8 @@ from pathlib import Path
 from recipes.files import content_of
 from results.common import markdown, timing
 from results.common.timing import find, measured_on
-from results.experiments import BASELINE, VARIANTS
-from results.speed import paper_size_report, report
+from results.experiments import BASELINE, FIRST_COMMAND, VARIANTS
+from results.speed import engines, paper_size_report, report
 from results.speed.limits import rows
 
 FOLDER = Path(__file__).parent
@@ -91,8 +91,18 @@ def draw(folder: Path = FOLDER) -> None:
             figures.draw(results, folder)
 
 
+def engine_texts(folder: Path = FOLDER / "engines") -> str:
+    """What the engines make of a test set."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        with content_of(path) as result:
+            found += [{**row, "run": f"[{row['run']}](engines/{path.name})"} for row in engines.rows(result)]
+    return markdown.with_missing(found, folder, (FIRST_COMMAND,), "engine")
+
+
 TABLES = {
     "limits": limits,
+    "engine_texts": engine_texts,
     "claims": claims,
     "all_ratios": all_ratios,
     "not_drawn": not_drawn,

@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | `torch` | the model itself | it is ready at once, and needs nothing more |
 | `onnx` | ONNX Runtime, with a file of the run's folder that its first use writes | the fastest, the more so with int8 |
+| `compiled` | what torch's compiler makes of the model, in such a file, too | with a C++ compiler, without ONNX Runtime |
 
 Every engine keeps the contract of `CTCModel.advance`: streams of a batch know nothing of each other, and audio may be cut in
 any way. A step takes one chunk of frames, or as many chunks as usually come at once; what comes is cut into such steps.
@@ -11,27 +12,38 @@ any way. A step takes one chunk of frames, or as many chunks as usually come at 
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import speech_attention
 import torch
 from speech_attention.model import CTCModel, SpeechState
 from speech_attention.recognizer import Recognizer
-from speech_attention.streaming import named_tensors, tree_map
+from speech_attention.streaming import tree_map
 from torch import Tensor
+from torch._inductor.exc import InductorError
 
-from recipes import files
+from recipes import files, machine
 from recipes.command_line import UserError
 from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.inference import export, int8
 from recipes.LibriSpeech.inference.loading import Trained
 
-ENGINES = "torch", "onnx"
+ENGINES = "torch", "compiled", "onnx"
+VARIANTS = [*((engine, False) for engine in ENGINES), ("onnx", True)]
+"""Each engine, and whether its weights have eight bits."""
 Step = Callable[[Tensor, Tensor, SpeechState], tuple[Tensor, Tensor, SpeechState]]
 """Computes what `CTCModel.advance` does, for a number of frames that is always the same."""
 MOST_CHUNKS = 16
 """Chunks of the longest step."""
+
+
+def check(engine: str, small: bool) -> None:
+    """Refuse eight bits a weight for an engine that has none."""
+    if (engine, small) not in VARIANTS:
+        raise UserError(f"--int8 is for --engine onnx, not {engine}")
 
 
 def recognizer(system: Trained, engine: str = "torch", small: bool = False, frames: int = 1) -> Recognizer:
@@ -61,7 +73,8 @@ def recognizer(system: Trained, engine: str = "torch", small: bool = False, fram
     if engine == "torch":
         return plain
     counts = {1, max(1, min(frames // plain.layout.chunk, MOST_CHUNKS))}
-    steps = {chunks: onnx_step(system, plain.start, chunks, small) for chunks in counts}
+    make = compiled_step if engine == "compiled" else partial(onnx_step, small=small)
+    steps = {chunks: make(system, plain.start, chunks) for chunks in counts}
     return Recognizer(system.model, TOKENS, Steps(system.model, steps))
 
 
@@ -93,7 +106,7 @@ class Steps:
 
 
 def onnx_step(system: Trained, start: SpeechState, chunks: int, small: bool) -> Step:
-    """A step of ONNX Runtime. What is exported is kept in the folder `onnx` of the run, if that can be written.
+    """A step of ONNX Runtime. What is exported is kept in the folder `engines` of the run, if that can be written.
 
     Arguments
     ---------
@@ -118,7 +131,7 @@ def onnx_step(system: Trained, start: SpeechState, chunks: int, small: bool) -> 
         import onnxruntime
     except ImportError as error:
         raise UserError(f"--engine onnx needs onnxruntime ({error}): pip install -e '.[engines]'") from error
-    path = kept(system, chunks)
+    path = kept(system, chunks, ".onnx")
     if path.exists():
         content = path.read_bytes()
     else:
@@ -131,33 +144,64 @@ def onnx_step(system: Trained, start: SpeechState, chunks: int, small: bool) -> 
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a stream waits for audio most of the time
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    inputs, outputs = ([value.name for value in values] for values in (session.get_inputs(), session.get_outputs()))
 
     def step(samples: Tensor, valid: Tensor, state: SpeechState) -> tuple[Tensor, Tensor, SpeechState]:
-        feeds = {"samples": samples, "valid": valid, **named_tensors(state, "state.")}
-        log_probs, out, *after = map(torch.from_numpy, session.run(None, {name: t.numpy() for name, t in feeds.items()}))
-        tensors = iter(after)  # in the order of `named_tensors`, which is that of `tree_map`
+        given = [samples.numpy(), valid.numpy()]
+        tree_map(lambda tensor: given.append(tensor.numpy()), state)
+        log_probs, out, *after = map(torch.from_numpy, session.run(outputs, dict(zip(inputs, given))))
+        tensors = iter(after)
+        return log_probs, out, tree_map(lambda _: next(tensors), state)  # in the order in which they went in
+
+    return step
+
+
+def compiled_step(system: Trained, start: SpeechState, chunks: int) -> Step:
+    """A step that torch has compiled for this machine, its weights packed. It is kept like that of `onnx_step`, see there."""
+    path = kept(system, chunks, ".pt2", machine.environment()["cpu"], torch.get_num_threads())
+    with tempfile.TemporaryDirectory() as folder:
+        if not path.exists():
+            made = Path(folder) / "step.pt2"
+            inputs, shapes = export.example(system.model, start, chunks)
+            module = export.Step(system.model, start).eval().requires_grad_(False)
+            program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=shapes)
+            try:
+                with torch.no_grad():
+                    torch._inductor.aoti_compile_and_package(program, package_path=str(made), inductor_configs={"freezing": True})
+            except InductorError as error:
+                reason = str(error).strip().partition("\n")[0]
+                raise UserError(f"--engine compiled needs a C++ compiler (Debian: apt install g++): {reason}") from error
+            path = _keep(path, made.read_bytes(), f"step-{chunks}-*.pt2") or made
+        run = torch._inductor.aoti_load_package(str(path))
+
+    def step(samples: Tensor, valid: Tensor, state: SpeechState) -> tuple[Tensor, Tensor, SpeechState]:
+        given: list[Tensor] = []
+        tree_map(given.append, state)
+        log_probs, out, *after = run(samples, valid, *given)
+        tensors = iter(after)
         return log_probs, out, tree_map(lambda _: next(tensors), state)
 
     return step
 
 
-def kept(system: Trained, chunks: int) -> Path:
-    """Where the step of so many chunks is kept; the name tells the configuration, the weights, and the code that it is of."""
-    digest = hashlib.sha256(f"{json.dumps(system.config, sort_keys=True, default=str)}{torch.__version__}".encode())
+def kept(system: Trained, chunks: int, ending: str, *also: object) -> Path:
+    """Where the step of so many chunks is kept: the name tells what it is of: configuration, weights, code, and `also`."""
+    digest = hashlib.sha256(f"{json.dumps(system.config, sort_keys=True, default=str)}{torch.__version__}{also}".encode())
     modules = Path(speech_attention.__path__[0])
     for path in (*sorted(modules.rglob("*.py")), Path(export.__file__)):
         digest.update(path.read_bytes())
     for tensor in system.model.state_dict().values():
         digest.update(tensor.contiguous().numpy().tobytes())
-    return system.folder / "onnx" / f"step-{chunks}-{digest.hexdigest()[:16]}.onnx"
+    return system.folder / "engines" / f"step-{chunks}-{digest.hexdigest()[:16]}{ending}"
 
 
-def _keep(path: Path, content: bytes, outdated: str) -> None:
-    """Write a file, and remove those that it replaces; where that is not possible the next start exports again."""
+def _keep(path: Path, content: bytes, outdated: str) -> Path | None:
+    """Write a file, and remove those that it replaces. None where that is not possible: the next start makes it again."""
     try:
         path.parent.mkdir(exist_ok=True)
         files.write_bytes(path, content)
         for old in set(path.parent.glob(outdated)) - {path}:
             old.unlink(missing_ok=True)
     except OSError:
-        pass
+        return None
+    return path

@@ -223,9 +223,7 @@ def export(folder: Path, path: Path) -> str:
 def checked_step(system: loading.Trained, start: SpeechState, chunks: int = 1) -> Any:
     """`step_proto` of a system, or a UserError that says why there is none."""
     if (weights := state_bytes(system.model.state_dict())) > LARGEST:
-        raise UserError(
-            f"the model of {system.folder} has {weights / 2**30:.1f} GiB of weights: an ONNX file holds less than 2 GiB"
-        )
+        raise UserError(f"{system.folder}: its model has {weights / 2**30:.1f} GiB of weights, an ONNX file less than 2 GiB")
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401  (torch.onnx needs both)
@@ -238,14 +236,20 @@ def checked_step(system: loading.Trained, start: SpeechState, chunks: int = 1) -
         raise UserError(f"torch.onnx cannot export the model of {system.folder}; transcribe.py can use it: {reason}") from error
 
 
-def step_proto(model: CTCModel, start: SpeechState, chunks: int = 1) -> Any:
-    """`CTCModel.advance` over some chunks of frames as an `onnx.ModelProto`, of any number of streams."""
-    import onnxscript
-
+def example(model: CTCModel, start: SpeechState, chunks: int) -> tuple[dict[str, torch.Tensor], tuple]:
+    """Inputs of a step, by name, and which of their sizes are free: the number of streams."""
     two = tree_map(lambda tensor: torch.cat([tensor, tensor]), start)  # one stream would be taken for a constant
     frames, states = chunks * model.encoder.layout.chunk, named_tensors(two, "state.")
     inputs = {"samples": torch.zeros(2, frames * model.front_end.hop), "valid": torch.ones(2, frames, dtype=torch.bool), **states}
     batch = {0: torch.export.Dim("batch")}
+    return inputs, (batch, batch, (batch,) * len(states))
+
+
+def step_proto(model: CTCModel, start: SpeechState, chunks: int = 1) -> Any:
+    """`CTCModel.advance` over some chunks of frames as an `onnx.ModelProto`, of any number of streams."""
+    import onnxscript
+
+    inputs, shapes = example(model, start, chunks)
 
     def cosine(x: Any) -> Any:  # float64, for which onnxruntime has a sine, but before 1.30 no cosine
         return onnxscript.opset18.Sin(onnxscript.opset18.Add(x, math.pi / 2))
@@ -262,7 +266,7 @@ def step_proto(model: CTCModel, start: SpeechState, chunks: int = 1) -> Any:
                 tuple(inputs.values()),
                 input_names=list(inputs),
                 output_names=["log_probs", "valid_out", *named_tensors(start, "next.")],
-                dynamic_shapes=(batch, batch, (batch,) * len(states)),
+                dynamic_shapes=shapes,
                 opset_version=OPSET,
                 custom_translation_table={torch.ops.aten.cos.default: cosine},
                 dynamo=True,

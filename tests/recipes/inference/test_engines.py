@@ -97,7 +97,7 @@ def test_onnx(tmp_path, monkeypatch):
     assert texts_of(recognizer, 0) == texts_of(recognizer, 1) == texts_of(system.recognizer(), 2)
     assert len(set(texts_of(recognizer, 0)[0])) >= 8  # there is something to compare
 
-    kept = sorted((tmp_path / "onnx").iterdir())
+    kept = sorted((tmp_path / "engines").iterdir())
     assert [path.name.rpartition("-")[0] for path in kept] == ["step-1", "step-4"]
     exported, proto = [], onnx.load(kept[0])
     monkeypatch.setattr(export, "checked_step", lambda *which: exported.append(which) or proto)
@@ -106,8 +106,25 @@ def test_onnx(tmp_path, monkeypatch):
         system.model.head.bias[0] += 1
     engines.recognizer(system, "onnx")
     assert len(exported) == 1
-    after = sorted((tmp_path / "onnx").iterdir())
+    after = sorted((tmp_path / "engines").iterdir())
     assert len(after) == 2 and after[0] != kept[0] and after[1] == kept[1]  # what is outdated has been replaced
+
+
+@pytest.mark.slow
+def test_compiled(tmp_path, capsys, monkeypatch):
+    folder = make_experiment(tmp_path, "llsa", {"num_layers": 1})
+    system = loading.load(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch._inductor.config.cpp, "cxx", (None, "/nowhere/g++"))
+        code, _, errors = run(capsys, folder, "x.wav", "--engine", "compiled")
+        assert code == 2 and len(errors) == 1 and "needs a C++ compiler" in errors[0]
+    with torch._inductor.config.patch({"aot_inductor.compile_wrapper_opt_level": "O0"}):  # the rest is as fast to make
+        recognizer = engines.recognizer(system, "compiled")
+    for actual, expected in zip(log_probs_of(recognizer), log_probs_of(system.recognizer(), seed=1)):
+        assert actual.shape == expected.shape and (actual - expected).abs().max() <= 1e-4
+    assert texts_of(recognizer, 0) == texts_of(recognizer, 1) == texts_of(system.recognizer(), 2)
+    monkeypatch.setattr(torch.export, "export", None)
+    assert texts_of(engines.recognizer(system, "compiled"), 3) == texts_of(recognizer, 0)
 
 
 def test_bad_input(tmp_path, capsys, monkeypatch):

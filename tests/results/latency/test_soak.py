@@ -122,6 +122,7 @@ def test_slower_is_found():
     result["tenths"] = [{**tenth, "compute_median_ms": ms} for ms in (9.0, *[2.0] * 8, 3.1)]
     assert soak.failures(result) == ["the last tenth is 1.55 times as slow as the second"]
     assert len(soak.failures({**result, "difference": float("nan")})) == 2
+    assert len(soak.failures({**result, "int8": True, "difference": 0.5})) == 1  # weights of eight bits are that far away
 
 
 @pytest.mark.slow
