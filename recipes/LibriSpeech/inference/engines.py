@@ -175,9 +175,9 @@ def compiled_step(system: Trained, start: SpeechState, chunks: int) -> Step:
         run = torch._inductor.aoti_load_package(str(path))
 
     def step(samples: Tensor, valid: Tensor, state: SpeechState) -> tuple[Tensor, Tensor, SpeechState]:
-        given: list[Tensor] = []
+        given = [samples, valid]
         tree_map(given.append, state)
-        log_probs, out, *after = run(samples, valid, *given)
+        log_probs, out, *after = run(*(tensor.contiguous() for tensor in given))  # compiled code takes that for granted
         tensors = iter(after)
         return log_probs, out, tree_map(lambda _: next(tensors), state)
 

@@ -10,6 +10,7 @@ from speech_attention.recognizer import Recognizer
 from speech_attention.streaming import named_tensors, splits
 from talkative import run
 from test_export import make_experiment, noise
+from torch._inductor.exc import InductorError
 
 from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.inference import engines, export, loading
@@ -111,13 +112,8 @@ def test_onnx(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_compiled(tmp_path, capsys, monkeypatch):
-    folder = make_experiment(tmp_path, "llsa", {"num_layers": 1})
-    system = loading.load(folder)
-    with monkeypatch.context() as patch:
-        patch.setattr(torch._inductor.config.cpp, "cxx", (None, "/nowhere/g++"))
-        code, _, errors = run(capsys, folder, "x.wav", "--engine", "compiled")
-        assert code == 2 and len(errors) == 1 and "needs a C++ compiler" in errors[0]
+def test_compiled(tmp_path, monkeypatch):
+    system = loading.load(make_experiment(tmp_path, "llsa", {"num_layers": 1}))
     with torch._inductor.config.patch({"aot_inductor.compile_wrapper_opt_level": "O0"}):  # the rest is as fast to make
         recognizer = engines.recognizer(system, "compiled")
     for actual, expected in zip(log_probs_of(recognizer), log_probs_of(system.recognizer(), seed=1)):
@@ -141,3 +137,14 @@ def test_bad_input(tmp_path, capsys, monkeypatch):
             patch.setitem(sys.modules, missing, None)
             code, _, errors = run(capsys, folder, "x.wav", "--engine", "onnx")
             assert code == 2 and len(errors) == 1 and "pip install -e '.[e" in errors[0]
+    error = InductorError.__new__(InductorError)  # as torch raises it where there is no compiler
+    error.args = ("InvalidCxxCompiler: none is found",)
+
+    def no_compiler(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch.export, "export", lambda *_, **__: None)
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", no_compiler)
+    code, _, errors = run(capsys, folder, "x.wav", "--engine", "compiled")
+    assert code == 2 and len(errors) == 1 and "needs a C++ compiler" in errors[0] and "none is found" in errors[0]
+    assert not (folder / "engines").exists()
