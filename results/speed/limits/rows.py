@@ -106,7 +106,12 @@ ROWS = [
         )
         for chunk, aim in ((1, 6.5), (8, 1.5), (16, 1.2))
     ),
-    Row("Transformer block with AA over HuggingFace's wav2vec 2.0 layer", Ratio("transformer", "AA", "HuggingFace", 500), 1.0),
+    Row(
+        "Transformer block with AA over HuggingFace's wav2vec 2.0 layer",
+        Ratio("transformer", "AA", "HuggingFace", 500),
+        1.0,
+        bound="Ours rotates queries and keys by their positions; theirs has no positions. All else is equal.",
+    ),
     Row("the same with SA over the same without attention", Ratio("transformer", "SA", "no attention", 500), None),
     *(
         Row(
