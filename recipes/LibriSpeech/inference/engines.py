@@ -2,7 +2,7 @@
 
 | engine | what it is | when to take it |
 | --- | --- | --- |
-| `torch` | the model itself | it is ready at once, and needs nothing more |
+| `torch` | the model itself, with packed weights if it is large | it is ready at once, and needs nothing more |
 | `onnx` | ONNX Runtime, with a file of the run's folder that its first use writes | the fastest, the more so with int8 |
 | `compiled` | what torch's compiler makes of the model, in such a file, too | with a C++ compiler, without ONNX Runtime |
 
@@ -10,6 +10,7 @@ Every engine keeps the contract of `CTCModel.advance`: streams of a batch know n
 any way. A step takes one chunk of frames, or as many chunks as usually come at once; what comes is cut into such steps.
 """
 
+import copy
 import hashlib
 import json
 import tempfile
@@ -21,8 +22,8 @@ import speech_attention
 import torch
 from speech_attention.model import CTCModel, SpeechState
 from speech_attention.recognizer import Recognizer
-from speech_attention.streaming import tree_map
-from torch import Tensor
+from speech_attention.streaming import state_bytes, tree_map
+from torch import Tensor, nn
 from torch._inductor.exc import InductorError
 
 from recipes import files, machine
@@ -36,6 +37,8 @@ VARIANTS = [*((engine, False) for engine in ENGINES), ("onnx", True)]
 """Each engine, and whether its weights have eight bits."""
 Step = Callable[[Tensor, Tensor, SpeechState], tuple[Tensor, Tensor, SpeechState]]
 """Computes what `CTCModel.advance` does, for a number of frames that is always the same."""
+LARGE = 32 * 2**20
+"""Bytes of weights that no cache holds: reading them is what a step waits for."""
 MOST_CHUNKS = 16
 """Chunks of the longest step."""
 
@@ -71,11 +74,34 @@ def recognizer(system: Trained, engine: str = "torch", small: bool = False, fram
     """
     plain = system.recognizer()
     if engine == "torch":
-        return plain
+        large = torch.backends.mkldnn.is_available() and state_bytes(system.model.state_dict()) > LARGE
+        return Recognizer(system.model, TOKENS, packed(system.model)) if large else plain
     counts = {1, max(1, min(frames // plain.layout.chunk, MOST_CHUNKS))}
     make = compiled_step if engine == "compiled" else partial(onnx_step, small=small)
     steps = {chunks: make(system, plain.start, chunks) for chunks in counts}
     return Recognizer(system.model, TOKENS, Steps(system.model, steps))
+
+
+class PackedLinear(nn.Module):
+    """A linear layer whose weights lie as oneDNN reads them fastest for few rows; a copy of those of the layer."""
+
+    def __init__(self, linear: nn.Linear):
+        super().__init__()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())
+        self.bias, self.out_features = linear.bias, linear.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+
+
+def packed(model: CTCModel) -> CTCModel:
+    """The same model with packed linear layers; all else is shared with it."""
+    twin = copy.deepcopy(model, {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())})
+    for module in list(twin.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Linear:
+                setattr(module, name, PackedLinear(child))
+    return twin
 
 
 class Steps:

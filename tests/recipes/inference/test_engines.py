@@ -90,6 +90,21 @@ def test_steps_of_a_few_lengths(tmp_path, attention):
     assert set(asked) == {1, 4}
 
 
+def test_packed_weights(tmp_path, monkeypatch):
+    system = loading.load(make_experiment(tmp_path, "llsa"))
+    weights = {name: (tensor, tensor.clone()) for name, tensor in system.model.named_parameters()}
+    assert engines.recognizer(system).engine is system.model  # it is small
+    monkeypatch.setattr(engines, "LARGE", 1000)
+    recognizer = engines.recognizer(system)
+    kinds = [type(module) for module in recognizer.engine.modules()]
+    assert kinds.count(engines.PackedLinear) == 10 and torch.nn.Linear not in kinds
+    for actual, expected in zip(log_probs_of(recognizer), log_probs_of(system.recognizer(), seed=1)):
+        assert (actual - expected).abs().max() <= 1e-4
+    assert texts_of(recognizer, 0) == texts_of(system.recognizer(), 1)
+    for name, parameter in system.model.named_parameters():  # the model has been left alone
+        assert parameter is weights[name][0] and torch.equal(parameter, weights[name][1])
+
+
 def test_onnx(tmp_path, monkeypatch):
     system = loading.load(make_experiment(tmp_path, "llsa", {"num_layers": 1}))
     recognizer = engines.recognizer(system, "onnx", frames=4)
