@@ -110,6 +110,12 @@ class StageBrain(sb.Brain):
         if self.epochs.current < self.settings["epochs"] and not self.debug:
             raise UserError(f"{self.name} ended after {self.epochs.current} of {self.settings['epochs']} epochs: it is not done")
 
+    def _compile(self) -> None:
+        """As SpeechBrain's, without a choice of layouts that fails in torch where sizes are symbols (pytorch/pytorch#185510)."""
+        if self.compile:
+            torch._inductor.config.layout_optimization = False
+        super()._compile()
+
     def parameter_groups(self) -> Groups:
         """All parameters, with their learning rates."""
         return [(list(self.modules.parameters()), self.settings["lr"])]
