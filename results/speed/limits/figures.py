@@ -76,7 +76,7 @@ def draw_lines(axes, lines):
         value = GREY if words == "no attention" else colour(words)
         axes.plot(x, y, color=value, linewidth=2, marker="o", markersize=3.5, clip_on=False)
         axes.plot((x[-1], right), (y[-1], place * high), color=value, linewidth=0.5)
-        axes.text(right, place * high, f" {words}", color=for_text(value), fontsize=10, va="center", linespacing=1)
+        axes.text(1.02 * right, place * high, words, color=for_text(value), fontsize=10, va="center", linespacing=1)
     axes.set(xlim=(0, lengths[-1] * 1.7), ylim=(0, high))
     axes.set_xticks([x for x in lengths if x == lengths[-1] or min(abs(x - y) for y in lengths if y > x) > 0.15 * lengths[-1]])
     axes.set_xlabel("frames", loc="left")
