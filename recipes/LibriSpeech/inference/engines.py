@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | `torch` | the model itself, with packed weights if it is large | it is ready at once, and needs nothing more |
 | `onnx` | ONNX Runtime, with a file of the run's folder that its first use writes | the fastest, the more so with int8 |
-| `compiled` | what torch's compiler makes of the model, in such a file, too | with a C++ compiler, without ONNX Runtime |
+| `compiled` | what torch compiles of the model, in a file of the user's cache | with a C++ compiler, without ONNX Runtime |
 
 Every engine keeps the contract of `CTCModel.advance`: streams of a batch know nothing of each other, and audio may be cut in
 any way. A step takes one chunk of frames, or as many chunks as usually come at once; what comes is cut into such steps.
@@ -12,7 +12,9 @@ any way. A step takes one chunk of frames, or as many chunks as usually come at 
 
 import copy
 import hashlib
+import inspect
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +26,6 @@ from speech_attention.model import CTCModel, SpeechState
 from speech_attention.recognizer import Recognizer
 from speech_attention.streaming import state_bytes, tree_map
 from torch import Tensor, nn
-from torch._inductor.exc import InductorError
 
 from recipes import files, machine
 from recipes.command_line import UserError
@@ -157,19 +158,23 @@ def onnx_step(system: Trained, start: SpeechState, chunks: int, small: bool) -> 
         import onnxruntime
     except ImportError as error:
         raise UserError(f"--engine onnx needs onnxruntime ({error}): pip install -e '.[engines]'") from error
-    path = kept(system, chunks, ".onnx")
+    path = system.folder / "engines" / kept(system, chunks, ".onnx")
     if path.exists():
         content = path.read_bytes()
     else:
         content = export.checked_step(system, start, chunks).SerializeToString()
         _keep(path, content, f"step-{chunks}-*.onnx")
-    if small:
-        content = int8.quantised(content)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # a stream waits for audio most of the time
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    try:
+        content = int8.quantised(content) if small else content
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except UserError:
+        raise
+    except Exception as error:  # those of protobuf and ONNX Runtime have no class in common
+        raise UserError(f"ONNX Runtime cannot use {path}; if it is damaged, delete it: {_line(error)}") from error
     inputs, outputs = ([value.name for value in values] for values in (session.get_inputs(), session.get_outputs()))
 
     def step(samples: Tensor, valid: Tensor, state: SpeechState) -> tuple[Tensor, Tensor, SpeechState]:
@@ -183,22 +188,32 @@ def onnx_step(system: Trained, start: SpeechState, chunks: int, small: bool) -> 
 
 
 def compiled_step(system: Trained, start: SpeechState, chunks: int) -> Step:
-    """A step that torch has compiled for this machine, its weights packed. It is kept like that of `onnx_step`, see there."""
-    path = kept(system, chunks, ".pt2", machine.environment()["cpu"], torch.get_num_threads())
+    """A step that torch has compiled for this machine, its weights packed. It is kept in the user's own cache, which torch has
+    in `~/.cache/torch`: a run's folder may come from elsewhere, and this file is code. Else as `onnx_step`, see there."""
+    from torch._inductor.exc import InductorError  # takes a second
+
+    place = hashlib.sha256(os.fsencode(system.folder.resolve())).hexdigest()[:16]
+    path = Path(torch.hub.get_dir()).with_name("speech_attention") / place
+    path /= kept(system, chunks, ".pt2", machine.environment()["cpu"], torch.get_num_threads())
     with tempfile.TemporaryDirectory() as folder:
         if not path.exists():
             made = Path(folder) / "step.pt2"
             inputs, shapes = export.example(system.model, start, chunks)
             module = export.Step(system.model, start).eval().requires_grad_(False)
-            program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=shapes)
+            try:
+                program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=shapes)
+            except Exception as error:  # somebody else's attention does what torch cannot trace, of whatever class that is
+                raise UserError(f"torch.export cannot export the model of {system.folder}: {_line(error)}") from error
             try:
                 with torch.no_grad():
                     torch._inductor.aoti_compile_and_package(program, package_path=str(made), inductor_configs={"freezing": True})
             except InductorError as error:
-                reason = str(error).strip().partition("\n")[0]
-                raise UserError(f"--engine compiled needs a C++ compiler (Debian: apt install g++): {reason}") from error
+                raise UserError(f"--engine compiled needs a C++ compiler (Debian: apt install g++): {_line(error)}") from error
             path = _keep(path, made.read_bytes(), f"step-{chunks}-*.pt2") or made
-        run = torch._inductor.aoti_load_package(str(path))
+        try:
+            run = torch._inductor.aoti_load_package(str(path))
+        except RuntimeError as error:
+            raise UserError(f"torch cannot use {path}; if it is damaged, delete it: {_line(error)}") from error
 
     def step(samples: Tensor, valid: Tensor, state: SpeechState) -> tuple[Tensor, Tensor, SpeechState]:
         given = [samples, valid]
@@ -210,24 +225,30 @@ def compiled_step(system: Trained, start: SpeechState, chunks: int) -> Step:
     return step
 
 
-def kept(system: Trained, chunks: int, ending: str, *also: object) -> Path:
-    """Where the step of so many chunks is kept: the name tells what it is of: configuration, weights, code, and `also`."""
+def kept(system: Trained, chunks: int, ending: str, *also: object) -> str:
+    """The name of the file of a step of so many chunks. It changes with configuration, weights, code, and `also`."""
     digest = hashlib.sha256(f"{json.dumps(system.config, sort_keys=True, default=str)}{torch.__version__}{also}".encode())
-    modules = Path(speech_attention.__path__[0])
-    for path in (*sorted(modules.rglob("*.py")), Path(export.__file__)):
+    code = {*Path(speech_attention.__path__[0]).rglob("*.py"), Path(export.__file__)}
+    code |= {Path(inspect.getfile(type(module))) for module in system.model.modules()}  # somebody else's attention, too
+    for path in sorted(code):
         digest.update(path.read_bytes())
     for tensor in system.model.state_dict().values():
         digest.update(tensor.contiguous().numpy().tobytes())
-    return system.folder / "engines" / f"step-{chunks}-{digest.hexdigest()[:16]}{ending}"
+    return f"step-{chunks}-{digest.hexdigest()[:16]}{ending}"
 
 
 def _keep(path: Path, content: bytes, outdated: str) -> Path | None:
     """Write a file, and remove those that it replaces. None where that is not possible: the next start makes it again."""
     try:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         files.write_bytes(path, content)
         for old in set(path.parent.glob(outdated)) - {path}:
             old.unlink(missing_ok=True)
     except OSError:
         return None
     return path
+
+
+def _line(error: Exception) -> str:
+    """The first line of what an error says."""
+    return str(error).strip().partition("\n")[0]

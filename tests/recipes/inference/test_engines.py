@@ -1,5 +1,6 @@
 """Whatever engine computes the steps, a stream says the same, in any batch and however its audio is cut."""
 
+import itertools
 import random
 import sys
 
@@ -12,6 +13,7 @@ from talkative import run
 from test_export import make_experiment, noise
 from torch._inductor.exc import InductorError
 
+from recipes.command_line import UserError
 from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.inference import engines, export, loading
 
@@ -124,18 +126,41 @@ def test_onnx(tmp_path, monkeypatch):
     assert len(exported) == 1
     after = sorted((tmp_path / "engines").iterdir())
     assert len(after) == 2 and after[0] != kept[0] and after[1] == kept[1]  # what is outdated has been replaced
+    whole = after[0].read_bytes()
+    for small, damaged in itertools.product((False, True), (b"", whole[:1000])):
+        after[0].write_bytes(damaged)
+        with pytest.raises(UserError, match=f"{after[0].name}; if it is damaged, delete it"):
+            engines.recognizer(system, "onnx", small)
+
+
+def test_code_of_others_counts(tmp_path, monkeypatch):
+    (tmp_path / "their_attention.py").write_text("from speech_attention.attention import SA\n\nclass Theirs(SA):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    attention = "!name:their_attention.Theirs {num_heads: 2, left_context: 7, lookahead: 2}"
+    system = loading.load(make_experiment(tmp_path / "run", "sa", {"attention": attention}))
+    names = {engines.kept(system, 1, ".onnx"), engines.kept(system, 1, ".onnx")}
+    with open(tmp_path / "their_attention.py", "a") as file:
+        file.write("    # another idea\n")
+    assert len(names) == 1 and engines.kept(system, 1, ".onnx") not in names
 
 
 @pytest.mark.slow
 def test_compiled(tmp_path, monkeypatch):
-    system = loading.load(make_experiment(tmp_path, "llsa", {"num_layers": 1}))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    system = loading.load(make_experiment(tmp_path / "run", "llsa", {"num_layers": 1}))
     with torch._inductor.config.patch({"aot_inductor.compile_wrapper_opt_level": "O0"}):  # the rest is as fast to make
         recognizer = engines.recognizer(system, "compiled")
     for actual, expected in zip(log_probs_of(recognizer), log_probs_of(system.recognizer(), seed=1)):
         assert actual.shape == expected.shape and (actual - expected).abs().max() <= 1e-4
     assert texts_of(recognizer, 0) == texts_of(recognizer, 1) == texts_of(system.recognizer(), 2)
-    monkeypatch.setattr(torch.export, "export", None)
-    assert texts_of(engines.recognizer(system, "compiled"), 3) == texts_of(recognizer, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.export, "export", None)
+        assert texts_of(engines.recognizer(system, "compiled"), 3) == texts_of(recognizer, 0)
+    assert not (system.folder / "engines").exists()  # a folder from elsewhere shall bring no code
+    (kept,) = (tmp_path / "cache").rglob("*.pt2")
+    kept.write_bytes(kept.read_bytes()[:1000])
+    with pytest.raises(UserError, match="step-1-.*if it is damaged, delete it"):
+        engines.recognizer(system, "compiled")
 
 
 def test_bad_input(tmp_path, capsys, monkeypatch):

@@ -105,7 +105,7 @@ def test_the_engine(folder):
     letters, streams = zip(*map(dictation, range(24)))
     expected = ["".join(TOKENS[letter] for letter in each) for each in letters]
     system = loading.load(folder)
-    kept = engines.kept(system, 1, ".onnx")
+    kept = folder / "engines" / engines.kept(system, 1, ".onnx")
     kept.parent.mkdir(exist_ok=True)
     kept.write_bytes((folder / "MODEL.onnx").read_bytes())  # the same step
     audio = list(map(torch.from_numpy, streams))
