@@ -169,8 +169,6 @@ class Encoder(Streaming[EncoderState]):
         x = x.masked_fill(~valid[..., None], 0.0)
         positions = position[:, None] + torch.arange(x.size(1), device=x.device)
         table = self.blocks[0].attention.table(positions)
-        if table is not None and table.is_floating_point():
-            table = table.to(x.dtype)  # once, not in every layer
         before: Sequence[BlockState | None] = states or [None] * len(self.blocks)
         after, shared = [], None
         for i, block in enumerate(self.blocks):

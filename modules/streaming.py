@@ -92,8 +92,9 @@ class Dropout(nn.Dropout):
 class GELU(nn.GELU):
     """torch's GELU, by the kernel that is faster for the frames of one step.
 
-    For contiguous tensors torch calls oneDNN, which takes several times as long to begin as to compute a few frames. Any
-    other tensor goes to torch's own kernel: frames transposed, or a single one with a copy of stride 0.
+    For contiguous tensors torch calls oneDNN, which takes several times as long to begin as to compute a few frames. Tensors
+    that are not contiguous go to torch's own kernel. So frames are transposed for it, and a single frame, which would stay
+    contiguous, is doubled with stride 0.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from .streaming import last_input, named_tensors, splits, stream, tree_map
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 """How far two outputs that must be equal may be apart, at the most, for each dtype."""
 LONG = 150
-"""Frames of a long utterance: more than two of the blocks in which SA (32) and LLSA (72 / (C + R)) evaluate their band."""
+"""Frames of a long utterance: more than two of the blocks in which SA (32) and LLSA (40 / (C + R)) evaluate their band."""
 Reference: TypeAlias = Callable[[Encoder, Tensor], Tensor]
 """A plain loop: the encoder and one utterance (time, dim) -> (time, dim), such as `reference.reference_encoder`."""
 AnyModule = TypeVar("AnyModule", bound=nn.Module)

@@ -33,7 +33,8 @@ class AA(Attention):
             q, k, v = frames
             time = q.size(1)
             q, bias = self.bias(q, torch.arange(time - 1, -time, -1, device=q.device), shift)
-            y, shared = self.attend(q, k, v, valid.transpose(1, 2), bias)
+            seen = valid | ~valid.any(dim=1, keepdim=True)  # without any frame, all padding: a softmax over no keys would be NaN
+            y, shared = self.attend(q, k, v, seen.transpose(1, 2), bias)
         return y.unsqueeze(2), valid, None, shared
 
     def initial_state(self, batch_size: int) -> MixerState:

@@ -165,7 +165,7 @@ class Attention(Mixer):
         self.register_buffer("empty", torch.empty(0), persistent=False)  # knows dtype and device, whatever becomes of the layers
 
     def table(self, positions: Tensor) -> Tensor | None:
-        return rotary(positions, self.head_dim) if self.positions == "rotary" else None
+        return rotary(positions, self.head_dim).to(self.empty.dtype) if self.positions == "rotary" else None
 
     def project(self, x: Tensor, table: Tensor | None) -> tuple[Tensor, ...]:
         """Queries, keys and values (batch, .., heads, head_dim) of frames x (batch, .., dim); in a follower, values alone."""

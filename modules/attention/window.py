@@ -158,7 +158,8 @@ class Stretches(torch.autograd.Function):
 
     All utterances stand one after the other in one sequence, each filled up to whole blocks, and stretches are views of it that
     overlap: (batch, time, ..) -> (batch * blocks, L + block + R, ..). So the first and the last stretches of an utterance reach
-    into its neighbours, whose frames must be masked. The gradient of a frame is the sum over the few stretches that hold it.
+    into its neighbours, whose frames must be masked. A mask stops numbers, but no NaN or infinity: those of one utterance can
+    reach its neighbours. The gradient of a frame is the sum over the few stretches that hold it.
 
     Example
     -------

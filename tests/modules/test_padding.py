@@ -6,12 +6,14 @@ import pytest
 import torch
 from cases import (
     BLOCKS,
+    DIM,
     assert_close,
     build_encoder,
     build_model,
     every_block,
     every_case,
     every_front_end,
+    gradients,
     noise,
     with_edges,
 )
@@ -37,3 +39,17 @@ def test_padding_is_invisible_from_waveform(case, front_end):
             expected, [own] = model(samples[i : i + 1, :length], lengths[i : i + 1])
             assert own == frames[i] == math.ceil(length / model.front_end.hop)
             assert_close(y[i : i + 1, :own], expected)
+
+
+@every_block
+@every_case
+def test_an_utterance_without_frames_does_no_harm(case, block):
+    """Its row of the batch is empty, and gradients are those of the other rows."""
+    encoder, x, weight = build_encoder(case, block), noise(2, 40, DIM).requires_grad_(True), noise(2, 40, DIM, seed=1)
+    both, _ = encoder(x, torch.tensor([0, 40]))
+    alone, _ = encoder(x[1:], torch.tensor([40]))
+    assert both[0].eq(0).all()
+    assert_close(both[1:], alone)
+    inputs = [x, *encoder.parameters()]
+    for actual, expected in zip(gradients(both, weight, inputs), gradients(alone, weight[1:], inputs)):
+        assert_close(actual, expected)

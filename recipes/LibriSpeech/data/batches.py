@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import Sampler
 
 UNLIKE = 0.05
-"""How unlike the lengths in a batch are: what the logarithms of lengths are off by when they are sorted, a standard deviation."""
+"""How unlike the lengths in a batch are: the standard deviation of the noise on their logarithms, by which they are sorted."""
 
 
 class Batches(Sampler[list[int]]):

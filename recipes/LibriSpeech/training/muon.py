@@ -70,7 +70,7 @@ class Muon(torch.optim.Muon):
 
 def product_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where a device multiplies matrices in it, float32 on a processor that would have to convert them."""
-    if device.type == "cpu" and not getattr(torch.cpu, "_is_avx512_bf16_supported", bool)():
+    if device.type == "cpu" and not getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)():
         return torch.float32
     return torch.bfloat16
 
