@@ -1,20 +1,12 @@
 """Muon for many matrices of few shapes: those of one shape are orthogonalised together."""
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-
-ADJUSTED: dict[str | None, Callable[[int, int], float]] = {
-    None: lambda rows, columns: math.sqrt(max(1, rows / columns)),
-    "original": lambda rows, columns: math.sqrt(max(1, rows / columns)),
-    "match_rms_adamw": lambda rows, columns: 0.2 * math.sqrt(max(rows, columns)),
-    "spectral_unclamped": lambda rows, columns: math.sqrt(rows / columns),
-}
-"""From `adjust_lr_fn` to the factor on the learning rate for the shape of a matrix."""
+from torch.optim._muon import _adjust_lr  # of the shape, as this version of torch has it
 
 
 class Muon(torch.optim.Muon):
@@ -64,7 +56,7 @@ class Muon(torch.optim.Muon):
         directions = torch.stack(buffers).to(product_dtype(buffers[0].device))  # (number, rows, columns)
         directions = orthogonalised(directions, group["ns_coefficients"], group["ns_steps"], group["eps"])
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        rate = group["lr"] * ADJUSTED[group["adjust_lr_fn"]](*parameters[0].shape)
+        rate = _adjust_lr(group["lr"], group["adjust_lr_fn"], parameters[0].shape)
         torch._foreach_add_(parameters, directions.to(parameters[0].dtype).unbind(), alpha=-rate)
 
 
