@@ -100,6 +100,8 @@ def run(options: argparse.Namespace) -> int:
     recognizer: Recognizer | Offline = Offline(system)
     if system.streams:
         recognizer = engines.recognizer(system, options.engine, options.int8, int(hop_ms / system.model.frame_ms))
+    if options.engine != "torch":
+        system.model.to("meta")  # the engine has weights of its own
     announced: set[str] = set()
     bad: list[int] = []
 

@@ -175,6 +175,7 @@ def onnx_step(system: Trained, start: SpeechState, chunks: int, small: bool) -> 
         raise
     except Exception as error:  # those of protobuf and ONNX Runtime have no class in common
         raise UserError(f"ONNX Runtime cannot use {path}; if it is damaged, delete it: {_line(error)}") from error
+    session._model_bytes = None  # a second copy of the weights, for a change of provider
     inputs, outputs = ([value.name for value in values] for values in (session.get_inputs(), session.get_outputs()))
 
     def step(samples: Tensor, valid: Tensor, state: SpeechState) -> tuple[Tensor, Tensor, SpeechState]:

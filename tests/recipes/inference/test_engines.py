@@ -6,6 +6,7 @@ import sys
 
 import onnx
 import pytest
+import soundfile
 import torch
 from speech_attention.recognizer import Recognizer
 from speech_attention.streaming import named_tensors, splits
@@ -107,7 +108,7 @@ def test_packed_weights(tmp_path, monkeypatch):
         assert parameter is weights[name][0] and torch.equal(parameter, weights[name][1])
 
 
-def test_onnx(tmp_path, monkeypatch):
+def test_onnx(tmp_path, capsys, monkeypatch):
     system = loading.load(make_experiment(tmp_path, "llsa", {"num_layers": 1}))
     recognizer = engines.recognizer(system, "onnx", frames=4)
     for actual, expected in zip(log_probs_of(recognizer), log_probs_of(system.recognizer(), seed=1, most=5)):
@@ -120,6 +121,15 @@ def test_onnx(tmp_path, monkeypatch):
     exported, proto = [], onnx.load(kept[0])
     monkeypatch.setattr(export, "checked_step", lambda *which: exported.append(which) or proto)
     assert texts_of(engines.recognizer(system, "onnx", frames=4), 3) == texts_of(recognizer, 0) and not exported
+    soundfile.write(tmp_path / "a.flac", noise(40000).numpy(), 16000)
+    _, expected, _ = run(capsys, tmp_path, tmp_path / "a.flac")
+    used = []
+    with monkeypatch.context() as patch:
+        make = engines.recognizer
+        patch.setattr(engines, "recognizer", lambda *which: used.append(which[0].model) or make(*which))
+        assert run(capsys, tmp_path, tmp_path / "a.flac", "--engine", "onnx")[1] == expected != "" and not exported
+    assert {tensor.device.type for tensor in used[0].state_dict().values()} == {"meta"}  # the weights are there once
+
     with torch.no_grad():
         system.model.head.bias[0] += 1
     engines.recognizer(system, "onnx")
