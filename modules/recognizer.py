@@ -3,14 +3,14 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from .ctc import GreedyDecoder, Word
 from .front_end import SAMPLE_RATE
-from .model import CTCModel, SpeechState
+from .model import CTCModel
 from .streaming import state_bytes, tree_map
 
 LOUDEST = 1e6
@@ -30,8 +30,8 @@ class Output:
 class Engine(Protocol):
     """What computes the steps of streams, such as a `CTCModel` itself."""
 
-    def advance(self, samples: Tensor, valid: Tensor, state: SpeechState) -> tuple[Tensor, Tensor, SpeechState]:
-        """See `SpeechEncoder.advance`."""
+    def advance(self, samples: Tensor, valid: Tensor, state: Any) -> tuple[Tensor, Tensor, Any]:
+        """See `SpeechEncoder.advance`; the state is nested tensors of the engine's own form, streams at axis 0."""
         ...
 
 
@@ -82,7 +82,8 @@ class Recognizer:
         lead = self.layout.lead  # each stream begins with so many frames that are not valid; then all advance by whole chunks
         encoder = state["encoder"]
         encoder = {**encoder, "pending": encoder["pending"][:, lead:], "valid": encoder["valid"][:, lead:]}
-        self.start: SpeechState = {**state, "encoder": encoder}
+        self.start: Any = {**state, "encoder": encoder}  # of each stream; nested tensors, in the form that the engine keeps
+        self.silence = state["front_end"].new_zeros(lead * self.hop)
 
     @property
     def state_bytes(self) -> int:
@@ -152,7 +153,7 @@ class Stream:
         self.lead = recognizer.layout.lead
         self.heard, self.frames, self.taken = 0, 0, 0
         self.total: int | None = None  # number of frames of the whole stream, which is known once it is closed
-        self.buffer = recognizer.start["front_end"].new_zeros(self.lead * recognizer.hop)
+        self.buffer = recognizer.silence
 
     @property
     def ended(self) -> bool:

@@ -24,7 +24,7 @@ import speech_attention
 import torch
 from speech_attention.model import CTCModel, SpeechState
 from speech_attention.recognizer import Recognizer
-from speech_attention.streaming import state_bytes, tree_map
+from speech_attention.streaming import named_tensors, state_bytes
 from torch import Tensor, nn
 
 from recipes import files, machine
@@ -36,7 +36,9 @@ from recipes.LibriSpeech.inference.loading import Trained
 ENGINES = "torch", "compiled", "onnx"
 VARIANTS = [*((engine, False) for engine in ENGINES), ("onnx", True)]
 """Each engine, and whether its weights have eight bits."""
-Step = Callable[[Tensor, Tensor, SpeechState], tuple[Tensor, Tensor, SpeechState]]
+State = dict[str, Tensor]
+"""The tensors of a `SpeechState` by name, such as state.encoder.position, in the order in which a step takes them."""
+Step = Callable[[Tensor, Tensor, State], tuple[Tensor, Tensor, State]]
 """Computes what `CTCModel.advance` does, for a number of frames that is always the same."""
 LARGE = 32 * 2**20
 """Bytes of weights that no cache holds: reading them is what a step waits for."""
@@ -80,7 +82,9 @@ def recognizer(system: Trained, engine: str = "torch", small: bool = False, fram
     counts = {1, max(1, min(frames // plain.layout.chunk, MOST_CHUNKS))}
     make = compiled_step if engine == "compiled" else partial(onnx_step, small=small)
     steps = {chunks: make(system, plain.start, chunks) for chunks in counts}
-    return Recognizer(system.model, TOKENS, Steps(system.model, steps))
+    made = Recognizer(system.model, TOKENS, Steps(system.model, steps))
+    made.start = named_tensors(made.start, "state.")
+    return made
 
 
 class PackedLinear(nn.Module):
@@ -119,7 +123,7 @@ class Steps:
         self.chunk, self.hop = model.encoder.layout.chunk, model.front_end.hop
         self.steps = dict(sorted(steps.items(), reverse=True))
 
-    def advance(self, samples: Tensor, valid: Tensor, state: SpeechState) -> tuple[Tensor, Tensor, SpeechState]:
+    def advance(self, samples: Tensor, valid: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         """See `CTCModel.advance`; the frames are those of whole chunks."""
         log_probs, out = [], []
         while frames := valid.size(1):
@@ -129,7 +133,7 @@ class Steps:
             log_probs.append(y)
             out.append(there)
             samples, valid = samples[:, now * self.hop :], valid[:, now:]
-        return torch.cat(log_probs, dim=1), torch.cat(out, dim=1), state
+        return (y, there, state) if len(out) == 1 else (torch.cat(log_probs, dim=1), torch.cat(out, dim=1), state)
 
 
 def onnx_step(system: Trained, start: SpeechState, chunks: int, small: bool) -> Step:
@@ -176,14 +180,12 @@ def onnx_step(system: Trained, start: SpeechState, chunks: int, small: bool) -> 
     except Exception as error:  # those of protobuf and ONNX Runtime have no class in common
         raise UserError(f"ONNX Runtime cannot use {path}; if it is damaged, delete it: {_line(error)}") from error
     session._model_bytes = None  # a second copy of the weights, for a change of provider
-    inputs, outputs = ([value.name for value in values] for values in (session.get_inputs(), session.get_outputs()))
+    outputs = [value.name for value in session.get_outputs()]
 
-    def step(samples: Tensor, valid: Tensor, state: SpeechState) -> tuple[Tensor, Tensor, SpeechState]:
-        given = [samples.numpy(), valid.numpy()]
-        tree_map(lambda tensor: given.append(tensor.numpy()), state)
-        log_probs, out, *after = map(torch.from_numpy, session.run(outputs, dict(zip(inputs, given))))
-        tensors = iter(after)
-        return log_probs, out, tree_map(lambda _: next(tensors), state)  # in the order in which they went in
+    def step(samples: Tensor, valid: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        given = {"samples": samples, "valid": valid, **state}
+        log_probs, out, *after = session.run(outputs, {name: tensor.numpy() for name, tensor in given.items()})
+        return torch.from_numpy(log_probs), torch.from_numpy(out), dict(zip(state, map(torch.from_numpy, after)))
 
     return step
 
@@ -216,12 +218,10 @@ def compiled_step(system: Trained, start: SpeechState, chunks: int) -> Step:
         except RuntimeError as error:
             raise UserError(f"torch cannot use {path}; if it is damaged, delete it: {_line(error)}") from error
 
-    def step(samples: Tensor, valid: Tensor, state: SpeechState) -> tuple[Tensor, Tensor, SpeechState]:
-        given = [samples, valid]
-        tree_map(given.append, state)
+    def step(samples: Tensor, valid: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        given = samples, valid, *state.values()
         log_probs, out, *after = run(*(tensor.contiguous() for tensor in given))  # compiled code takes that for granted
-        tensors = iter(after)
-        return log_probs, out, tree_map(lambda _: next(tensors), state)
+        return log_probs, out, dict(zip(state, after))
 
     return step
 

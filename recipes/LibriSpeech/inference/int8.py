@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from recipes.command_line import UserError
+from recipes.LibriSpeech.inference.export import EXACT
 
 
 def quantised(content: bytes) -> bytes:
-    """Replace each product of activations and a constant matrix, but that of the filterbank, which would not bear it.
+    """Replace each product of activations and a constant matrix, but those of the filterbank and over the waveform.
 
     Arguments
     ---------
@@ -41,7 +42,7 @@ def quantised(content: bytes) -> bytes:
     new = [numpy_helper.from_array(np.asarray(value), f"int8.{name}") for name, value in constants.items()]
     for node in graph.node:
         weight = weights.get(node.input[1]) if node.op_type == "MatMul" else None
-        if weight is None or len(weight.dims) != 2 or weight.name.startswith("model.front_end.mel."):
+        if weight is None or len(weight.dims) != 2 or weight.name.startswith(EXACT):
             nodes.append(node)
             continue
         x, w, y = node.input[0], weight.name, node.output[0]
