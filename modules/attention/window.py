@@ -103,7 +103,7 @@ class WindowedAttention(Attention):
         shared : tuple or None
             The map of each block.
         """
-        make = kept_masks if block == self.block or streaming else masks  # those of MAA and a whole utterance would be too large
+        make = kept_masks if block <= 64 else masks  # larger ones, of MAA, are soon too many for the memory
         band, own, distances = make(block, self.left_context, self.layer_lookahead, q.device)
         if block < q.size(1):
             q = pad(q, 0, -q.size(1) % block).reshape(-1, block, *q.shape[2:])

@@ -1,7 +1,7 @@
 """What is made once and kept serves inference and training, and is never mixed with the tensors of a program being traced."""
 
 import torch
-from speech_attention.attention import LLSA
+from speech_attention.attention import LLSA, MAA, window
 from speech_attention.attention.constant import constant
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
@@ -32,3 +32,14 @@ def test_what_inference_made_serves_training():
         attention.mix(*parts, valid=valid)
     attention.mix(*parts, valid=valid)[0].sum().backward()
     assert attention.distance.weight.grad.abs().sum() > 0
+
+
+def test_large_masks_are_not_kept(monkeypatch):
+    kept, made = [], window.kept_masks
+    monkeypatch.setattr(window, "kept_masks", lambda block, *others: kept.append(block) or made(block, *others))
+    attention = MAA(dim=8, num_heads=2, left_context=3, lookahead=1, positions="none")
+    for time in (1, 5, 500):
+        parts, valid = attention.project(torch.rand(1, time, 1, 8), None), torch.ones(1, time, 1, dtype=torch.bool)
+        attention.mix(*parts, valid=valid)
+        attention.mix(*parts, valid=valid, state=attention.initial_state(1))
+    assert kept == [1, 1, 5, 5]
