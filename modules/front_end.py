@@ -109,17 +109,17 @@ class FrontEnd(Streaming[Tensor]):
 
 
 class PowerSpectrogram(Spectrogram):
-    """torchaudio's `Spectrogram` of power, not centred. It spares the checks of `torch.stft`, half the time of a few frames."""
+    """torchaudio's `Spectrogram` of power, not centred. It spares the checks of `torch.stft`, which count for a few frames."""
 
     def forward(self, samples: Tensor) -> Tensor:
         """(batch, samples) -> (batch, frequencies, time)."""
         frames = samples.unfold(-1, self.n_fft, self.hop_length) * self.window  # (batch, time, n_fft)
         spectrum = torch.fft.rfft(frames)
-        return (spectrum.real.square() + spectrum.imag.square()).mT  # a third of the time of abs()
+        return (spectrum.real.square() + spectrum.imag.square()).mT  # abs() would be slower: it takes a root
 
 
 class Subsampling(nn.Conv1d):
-    """A convolution over three frames, at every second frame, as a linear layer: half the time of `Conv1d` for a few frames."""
+    """A convolution over three frames, at every second frame, as a linear layer, which is faster for a few frames."""
 
     def __init__(self, channels: int, dim: int):
         super().__init__(channels, dim, 3, stride=2)
