@@ -31,6 +31,7 @@ from recipes import files, machine
 from recipes.command_line import UserError
 from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.inference import export, int8
+from recipes.LibriSpeech.inference import step as exported
 from recipes.LibriSpeech.inference.loading import Trained
 
 ENGINES = "torch", "compiled", "onnx"
@@ -201,8 +202,8 @@ def compiled_step(system: Trained, start: SpeechState, chunks: int) -> Step:
     with tempfile.TemporaryDirectory() as folder:
         if not path.exists():
             made = Path(folder) / "step.pt2"
-            inputs, shapes = export.example(system.model, start, chunks)
-            module = export.Step(system.model, start).eval().requires_grad_(False)
+            inputs, shapes = exported.example(system.model, start, chunks)
+            module = exported.Step(system.model, start).eval().requires_grad_(False)
             try:
                 program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=shapes)
             except Exception as error:  # somebody else's attention does what torch cannot trace, of whatever class that is
@@ -229,7 +230,7 @@ def compiled_step(system: Trained, start: SpeechState, chunks: int) -> Step:
 def kept(system: Trained, chunks: int, ending: str, *also: object) -> str:
     """The name of the file of a step of so many chunks. It changes with configuration, weights, code, and `also`."""
     digest = hashlib.sha256(f"{json.dumps(system.config, sort_keys=True, default=str)}{torch.__version__}{also}".encode())
-    code = {*Path(speech_attention.__path__[0]).rglob("*.py"), Path(export.__file__)}
+    code = {*Path(speech_attention.__path__[0]).rglob("*.py"), Path(exported.__file__)}
     code |= {Path(inspect.getfile(type(module))) for module in system.model.modules()}  # somebody else's attention, too
     for path in sorted(code):
         digest.update(path.read_bytes())

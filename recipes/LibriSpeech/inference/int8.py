@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from recipes.command_line import UserError
-from recipes.LibriSpeech.inference.export import EXACT
+from recipes.LibriSpeech.inference.step import EXACT
 
 
 def quantised(content: bytes) -> bytes:
@@ -19,7 +19,7 @@ def quantised(content: bytes) -> bytes:
     Arguments
     ---------
     content : bytes
-        A model of `export.step_proto`, serialised.
+        A model of `step.step_proto`, serialised.
 
     Returns
     -------

@@ -19,6 +19,7 @@ from recipes.LibriSpeech import experiment, run_folder
 from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.decoding.wer import greedy_words
 from recipes.LibriSpeech.inference import export, loading
+from recipes.LibriSpeech.inference.step import OPSET, Step
 from recipes.LibriSpeech.training.checkpoint import AtomicCheckpointer
 
 TINY = {"dim": 16, "ffn_dim": 32, "num_layers": 2, "num_heads": 2, "left_context": 7, "lookahead": 2}
@@ -192,7 +193,7 @@ def test_the_file_says_what_it_is(exported):
     assert meta["tokens"] == list(TOKENS) and meta["sample_rate"] == 16000
     assert meta["latency_ms"] == model.latency()["total_ms"]
     assert meta["flush_steps"] * chunk >= meta["flush"] == model.encoder.lookahead > (meta["flush_steps"] - 1) * chunk
-    assert [entry.version for entry in onnx_model.opset_import] == [export.OPSET] and "opset 18" in exported.printed
+    assert [entry.version for entry in onnx_model.opset_import] == [OPSET] and "opset 18" in exported.printed
     assert onnx_model.doc_string == export.__doc__
     assert os.fsencode(ROOT) not in exported.path.read_bytes()  # nothing of the machine that made it
 
@@ -223,7 +224,7 @@ def test_bad_input(tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(export, "LARGEST", 1000)
         assert "less than 2 GiB" in fails(capsys, folder, tmp_path / "x.onnx")
-    monkeypatch.setattr(export.Step, "forward", lambda step, samples, *_: samples if samples.sum() > 0 else -samples)
+    monkeypatch.setattr(Step, "forward", lambda step, samples, *_: samples if samples.sum() > 0 else -samples)
     assert "torch.onnx cannot export the model" in fails(capsys, folder, tmp_path / "x.onnx")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["aa", "llsa", "whole"]
 
