@@ -224,9 +224,10 @@ def count(cells):
 def conditions(results, cells):
     """What it was measured on, and how much of it is reached, in words."""
     reached, measured = count(cells)
-    rounds = min(len(cell["ms"]) for cell in results["cells"] if "ms" in cell)
+    least = min(len(cell["ms"]) for cell in results["cells"] if "ms" in cell)
+    rounds = f"{least} rounds or more" if least > 1 else "one round or more"
     return (
-        f"Measured with random weights on {measured_on(results)}: medians [quartiles] of {rounds} rounds or more. Figures "
+        f"Measured with random weights on {measured_on(results)}: medians [quartiles] of {rounds}. Figures "
         "without a unit are ratios of times, or of memory; `operations` is the same ratio of floating-point operations. "
         f"Of {measured} aims that are measured, {reached} are reached."
     )
