@@ -91,7 +91,12 @@ def memory(variant):
 
 
 ROWS = [
-    Row("training step, scale `cpu`, SA, over the earlier commit", before("train-cpu", "sa"), 0.65),
+    Row(
+        "training step, scale `cpu`, SA, over the earlier commit",
+        before("train-cpu", "sa"),
+        0.65,
+        bound="Most of what is left are products of matrices: those of linear layers, of attention and of Muon.",
+    ),
     Row("SA over AA, the core alone, 4 x 250 frames", Ratio("core-of-4", "SA", "AA", 250), 1.0),
     Row("SA over AA, the core alone, 1,000 frames", Ratio("core", "SA", "AA", 1000), 0.28),
     Row("SA over AA, the core alone, 2,000 frames", Ratio("core", "SA", "AA", 2000), 0.14),
@@ -132,12 +137,18 @@ ROWS = [
         Ratio("emformer", "LLSA, chunk 8", "Emformer", 400),
         1.0,
     ),
-    Row("a step of LLSA, chunk 8, over `Emformer.infer`, two layers", Ratio("step", "LLSA, chunk 8", "Emformer", 8), 1 / 1.2),
+    Row(
+        "a step of LLSA, chunk 8, over `Emformer.infer`, two layers",
+        Ratio("step", "LLSA, chunk 8", "Emformer", 8),
+        1 / 1.2,
+        bound="Most of both are the same linear layers; of the last one, ours computes half the frames.",
+    ),
     *(
         Row(f"stream, 12 x 768, frame of {name}, {words} over torch with the earlier commit", figure, aim)
         for name, yaml, last in (("SA", "sa", None), ("LLSA", "llsa", 0.5))
         for words, figure, aim in (
             ("torch", before("stream-base", yaml), None),
+            ("torch with packed weights", engine_over_before("base", yaml, "torch, packed"), None),
             ("ONNX Runtime", engine_over_before("base", yaml, "ONNX Runtime"), last),
         )
     ),
@@ -147,6 +158,7 @@ ROWS = [
             ms(f"base-{name.lower()}", "ONNX Runtime, int8", frames),
             aim,
             " ms",
+            bound="Products of eight bits, then the front end in float32, and what lies between: copies, norms, rounding.",
         )
         for name, frames, words, aim in (
             ("SA", 1, "frame", 9.0),
@@ -157,7 +169,12 @@ ROWS = [
     Row("the same: reading the weights from memory, float32", reading("base-llsa", "ONNX Runtime", 1), None, " ms"),
     Row("the same: reading the weights from memory, int8", reading("base-llsa", "ONNX Runtime, int8", 1), None, " ms"),
     *(
-        Row(f"stream, mini, packet of 40 ms of {name}, {words} over torch with the earlier commit", figure, aim)
+        Row(
+            f"stream, mini, packet of 40 ms of {name}, {words} over torch with the earlier commit",
+            figure,
+            aim,
+            bound="Hundreds of small operators, each of which takes longer to begin than to compute.",
+        )
         for name, yaml in (("SA", "sa"), ("LLSA", "llsa"))
         for words, figure, aim in (
             ("torch", before("stream-mini", yaml), 0.6),

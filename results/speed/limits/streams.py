@@ -17,13 +17,10 @@ from results.experiments import Experiment
 from results.speed.limits.layers import EMFORMER, emformer_module, installed, llsa
 
 READ_MIB = 256  # of a matrix that no cache holds
-ENGINES = {"torch": ("torch", False), "ONNX Runtime": ("onnx", False), "ONNX Runtime, int8": ("onnx", True)}
-"""Engines as `engines.recognizer` knows them, and whether weights have eight bits."""
-
-
-def engines_here():
-    """The names of the engines whose packages are there."""
-    return [name for name in ENGINES if installed(name)]
+PACKED = "torch, packed"
+ENGINES = {"torch": None, PACKED: ("torch", False), "ONNX Runtime": ("onnx", False), "ONNX Runtime, int8": ("onnx", True)}
+"""Engines as `engines.recognizer` knows them, and whether weights have eight bits; None: the model itself."""
+OF_A_SMALL_MODEL = tuple(name for name in ENGINES if name != PACKED)
 
 
 class Streamed(NamedTuple):
@@ -33,7 +30,7 @@ class Streamed(NamedTuple):
     mib: float | None = None
 
 
-def recognizers(scale, yaml, packets):
+def recognizers(scale, yaml, packets, names):
     """Each engine with packets of each length, in the middle of an endless stream of noise.
 
     Arguments
@@ -42,6 +39,8 @@ def recognizers(scale, yaml, packets):
         Of hparams/.
     packets : tuple of int
         Frames of a packet.
+    names : tuple of str
+        Of `ENGINES`; those whose packages are not there are left out.
 
     Returns
     -------
@@ -54,9 +53,9 @@ def recognizers(scale, yaml, packets):
     numbers = sum(weight.numel() for weight in model.encoder.parameters() if weight.dim() == 2)
     with tempfile.TemporaryDirectory() as folder:  # so that what one engine exports is there for the next
         system = Trained(model, config, Path(folder))
-        for frames, engine in itertools.product(packets, engines_here()):
-            name, small = ENGINES[engine]
-            recognizer = engines.recognizer(system, name, small, frames)
+        for frames, engine in itertools.product(packets, filter(installed, names)):
+            name, small = ENGINES[engine] or (None, False)
+            recognizer = engines.recognizer(system, name, small, frames) if name else system.recognizer()
             found[engine, frames] = Streamed(packet(recognizer, model, frames), numbers * (1 if small else 4) / 2**20)
     return found
 
@@ -115,12 +114,15 @@ class Group(NamedTuple):
         return [name for name in self.variants if installed(name)]
 
 
-_OF_A_SCALE = ("bandwidth", *ENGINES)
+def _of_scale(scale, yaml, packets, names):
+    return Group(("bandwidth", *names), partial(recognizers, scale, yaml, packets, names))
+
+
 GROUPS = {
-    "base-sa": Group(_OF_A_SCALE, partial(recognizers, "base", "sa", (1, 8))),
-    "base-llsa": Group(_OF_A_SCALE, partial(recognizers, "base", "llsa", (1, 8))),
-    "mini-sa": Group(_OF_A_SCALE, partial(recognizers, "mini", "sa", (1,))),
-    "mini-llsa": Group(_OF_A_SCALE, partial(recognizers, "mini", "llsa", (1,))),
+    "base-sa": _of_scale("base", "sa", (1, 8), tuple(ENGINES)),
+    "base-llsa": _of_scale("base", "llsa", (1, 8), tuple(ENGINES)),
+    "mini-sa": _of_scale("mini", "sa", (1,), OF_A_SMALL_MODEL),
+    "mini-llsa": _of_scale("mini", "llsa", (1,), OF_A_SMALL_MODEL),
     "step": Group(("LLSA, chunk 8", "Emformer"), steps),
 }
 """What is timed as a stream, by name."""
