@@ -121,7 +121,8 @@ def test_the_engine(folder):
 def test_no_stream_of_the_engine_knows_of_another(folder):
     """One stream a thousand times as loud as its neighbour: with a scale for both together the quiet one would be lost."""
     system = loading.load(folder)
-    step, start = engines.onnx_step(system, system.recognizer().start, 1, True), system.recognizer().start
+    step = engines.onnx_step(system, system.recognizer().start, 1, True)
+    start = named_tensors(system.recognizer().start, "state.")
     samples, valid = torch.from_numpy(dictation(0)[1])[None, : system.recognizer().hop * system.model.encoder.layout.chunk], None
     valid = torch.ones(1, system.model.encoder.layout.chunk, dtype=torch.bool)
     alone = step(samples, valid, start)
