@@ -4,7 +4,6 @@ The file itself is today's in both processes, so it uses only what the earlier c
 `subject` and a number of `calls`, and answers each with a line: how long a call took and what came out, see `measure`.
 """
 
-import importlib.util
 import json
 import math
 import os
@@ -60,16 +59,13 @@ def train(scale, yaml, options):
 
 def stream(scale, yaml, options):
     """A call feeds the recognizer one more frame of an endless stream of noise. It returns the mean of the scores."""
-    from recipes.LibriSpeech.inference.loading import Trained
+    from speech_attention.recognizer import Recognizer
 
-    model, scores = load(scale, yaml)["model"].to(options["device"]).eval(), {}
-    recognizer = Trained(model, {}).recognizer()
-    if importlib.util.find_spec("recipes.LibriSpeech.inference.engines") and options["device"] == "cpu":
-        from recipes.LibriSpeech.inference import engines
+    from recipes.LibriSpeech.data.dataset import TOKENS
 
-        recognizer = engines.recognizer(Trained(model, {}))  # with packed weights if it is large
-    computes = getattr(recognizer, "engine", model)
-    computes.head.register_forward_hook(lambda module, inputs, output: scores.update(last=output))
+    model = load(scale, yaml)["model"].to(options["device"]).eval()
+    recognizer, scores = Recognizer(model, TOKENS), {}
+    model.head.register_forward_hook(lambda module, inputs, output: scores.update(last=output))
     one = recognizer.open()
 
     def call():
