@@ -14,6 +14,7 @@ where a count of 32 bits has overflowed. (Angles of float64 would be off by 1e-4
 fails, the exit code is 1. Weights of eight bits are further from the offline pass; there the distance is noted, and no failure.
 """
 
+import copy
 import itertools
 import math
 import os
@@ -30,7 +31,7 @@ import torch
 from speech_attention.front_end import SAMPLE_RATE
 from speech_attention.model import CTCModel
 from speech_attention.recognizer import Recognizer
-from speech_attention.streaming import state_bytes
+from speech_attention.streaming import named_tensors, state_bytes
 from tqdm import tqdm
 
 from recipes import files, machine, text_table
@@ -98,8 +99,10 @@ class Soak:
     def __init__(self, recognizer: Recognizer, audio: Iterator[torch.Tensor], frames: int, first: int = 0):
         self.model, self.audio, self.frames, self.tenths = recognizer.model, audio, frames, []
         self.engine, self.stream = recognizer.engine, recognizer.open()
-        encoder = self.stream.state["encoder"]
-        self.stream.state = {**self.stream.state, "encoder": {**encoder, "position": encoder["position"] + first}}
+        self.stream.state = copy.deepcopy(self.stream.state)
+        for name, tensor in named_tensors(self.stream.state).items():  # in whatever form the engine keeps it
+            if name.endswith("encoder.position"):
+                tensor += first
         self.outputs = deque(maxlen=COMPARED)  # log-probabilities of the last frames
         self.needed = memory_frames(self.model) + COMPARED + self.model.encoder.lookahead
         self.start = max(0, frames - self.needed) // self.model.encoder.layout.chunk * self.model.encoder.layout.chunk

@@ -126,14 +126,16 @@ def test_slower_is_found():
 
 
 @pytest.mark.slow
-def test_the_command(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("engine", ["torch", "onnx"])
+def test_the_command(tmp_path, capsys, monkeypatch, engine):
     monkeypatch.setattr(soak, "SLOWER", float("inf"))
     save_experiment(tmp_path / "mine", noise_tree(tmp_path / "tree", ["test-c"]), overrides=CONFORMER)
-    arguments = [str(tmp_path / "mine"), "--minutes", "0.3", "--output", str(tmp_path / "soak.json")]
+    arguments = [str(tmp_path / "mine"), "--minutes", "0.3", "--engine", engine, "--output", str(tmp_path / "soak.json")]
     assert exit_code(soak.command, arguments) == 0
     text = (tmp_path / "soak.json").read_text()
     result = json.loads(text)
-    assert result["command"] == "python -m results.latency.soak mine --minutes 0.3" and str(tmp_path) not in text
+    assert result["command"] == f"python -m results.latency.soak mine --minutes 0.3 --engine {engine}"
+    assert str(tmp_path) not in text
     assert result["failures"] == [] and result["frames"] == 450
     assert "distance from offline, after 450 frames" in capsys.readouterr().out
     monkeypatch.setattr(soak, "TOLERANCE", 0)
