@@ -11,9 +11,9 @@ are transcribed as they arrive; a pipe with another format, MP3 for instance, is
 Text is final: it only grows. One input gives its text, then a newline. Of several, each gives a line, PATH, a tab and the
 text, in the order given; with --batch N they go side by side, and their lines come in the order in which they end.
 
---engine onnx computes a step in a fraction of the time, with ONNX Runtime; with --int8 as well, in less still, but letters may
-change. --engine compiled does without ONNX Runtime, but needs a C++ compiler. The first use of an engine takes a minute or
-more: what it makes is kept for the next, in the run's folder or, if compiled, in torch's cache of the user.
+--engine onnx computes a step in a fraction of the time, with ONNX Runtime. --int8 as well takes less memory, and of a large model
+less time, but letters may change. --engine compiled does without ONNX Runtime, but needs a C++ compiler. The first use of an
+engine may take minutes: what it makes is kept for the next, in the run's folder or, if compiled, in torch's cache of the user.
 
 With --json, one object for each word once it is whole, which the next space shows: `start` and `end` of the frames of its
 letters, `emitted` and `closed`, how much had been heard when its last letter and when that space came out; in seconds of

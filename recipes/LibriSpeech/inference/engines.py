@@ -15,6 +15,7 @@ import hashlib
 import inspect
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -171,6 +172,7 @@ def onnx_step(system: Trained, start: SpeechState, chunks: int, small: bool) -> 
     if path.exists():
         content = path.read_bytes()
     else:
+        _tell("onnx", path)
         content = export.checked_step(system, start, chunks).SerializeToString()
         _keep(path, content, f"step-{chunks}-*.onnx")
     options = onnxruntime.SessionOptions()
@@ -205,6 +207,7 @@ def compiled_step(system: Trained, start: SpeechState, chunks: int) -> Step:
     path /= kept(system, chunks, ".pt2", machine.environment()["cpu"], torch.get_num_threads())
     with tempfile.TemporaryDirectory() as folder:
         if not path.exists():
+            _tell("compiled", path)
             made = Path(folder) / "step.pt2"
             inputs, shapes = exported.example(system.model, start, chunks)
             module = exported.Step(system.model, start).eval().requires_grad_(False)
@@ -241,6 +244,11 @@ def kept(system: Trained, chunks: int, ending: str, *also: object) -> str:
     for tensor in system.model.state_dict().values():
         digest.update(tensor.contiguous().numpy().tobytes())
     return f"step-{chunks}-{digest.hexdigest()[:16]}{ending}"
+
+
+def _tell(engine: str, path: Path) -> None:
+    """Say why nothing is heard for a while."""
+    print(f"--engine {engine} makes {path.name}, once: this may take minutes", file=sys.stderr, flush=True)
 
 
 def _keep(path: Path, content: bytes, outdated: str) -> Path | None:
