@@ -159,6 +159,8 @@ class FbankFrontEnd(FrontEnd):
 
     def __init__(self, dim: int, num_mels: int = 80, floor: float = 1e-6):
         super().__init__()
+        if num_mels < 1:
+            raise ValueError(f"num_mels={num_mels} must be 1 filter or more")
         if not floor > 0:
             raise ValueError(f"floor={floor} must be more than 0: silence has no logarithm")
         self.dim, self.feature_dim, self.floor = dim, num_mels, floor

@@ -76,6 +76,8 @@ class StageBrain(sb.Brain):
         saved = {**modules, "epochs": self.epochs, "progress": self.progress}
         checkpointer = AtomicCheckpointer(folder / name / "checkpoints", saved)
         super().__init__(modules, hparams["opt_class"], hparams, run_opts, checkpointer)
+        if self.compile:  # this choice of layouts fails in torch where sizes are symbols (pytorch/pytorch#185510)
+            torch._inductor.config.layout_optimization = False
         self.intervals = self.ckpt_interval_minutes, self.ckpt_interval_steps
         self.logs = StageLogs(name, self.settings["epochs"], folder, self.hparams.tensorboard)
         self.make_loaders(train, valid)
@@ -109,12 +111,6 @@ class StageBrain(sb.Brain):
         self.fit(self.epochs, self.train_loader, self.valid_loader)
         if self.epochs.current < self.settings["epochs"] and not self.debug:
             raise UserError(f"{self.name} ended after {self.epochs.current} of {self.settings['epochs']} epochs: it is not done")
-
-    def _compile(self) -> None:
-        """As SpeechBrain's, without a choice of layouts that fails in torch where sizes are symbols (pytorch/pytorch#185510)."""
-        if self.compile:
-            torch._inductor.config.layout_optimization = False
-        super()._compile()
 
     def parameter_groups(self) -> Groups:
         """All parameters, with their learning rates."""

@@ -103,8 +103,14 @@ def check(hparams: Mapping[str, Any]) -> None:
         raise UserError(f"schedule gives the factor {next(f for f in factors if not 0 <= f < math.inf)}: it must be 0 or more")
 
 
+HELD = {("cpu", 60.0): 45.0, ("mini", 60.0): 35.0, ("mini", 40.0): 30.0}
+"""Seconds of audio in a batch, where so many were asked for at a scale, before `data.batches` held what is asked for."""
+
+
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """A configuration in today's keys: one from before optimisers and schedule stood in YAML gets what was built in then.
+
+    Batches are those that it had, and optimisers those that compute the same.
 
     Arguments
     ---------
@@ -114,19 +120,23 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        The same values, with `opt_class`, `matrix_opt_class` and `schedule` in place of `muon_lr`.
+        Its values, with `opt_class`, `matrix_opt_class` and `schedule` in place of `muon_lr`.
 
     Example
     -------
     >>> completed({"weight_decay": 0.01, "muon_lr": 0.02})["matrix_opt_class"]
-    {'class': '!name:torch.optim.Muon', 'lr': 0.02, 'weight_decay': 0.01}
+    {'class': '!name:recipes.LibriSpeech.training.muon.Muon', 'lr': 0.02, 'weight_decay': 0.01}
     """
     if "opt_class" in config or "weight_decay" not in config:
         return dict(config)
     decay, rate = config["weight_decay"], config.get("muon_lr")
+    stages = {name: dict(config[name]) for name in ("pretrain", "finetune") if name in config}
+    for stage in stages.values():
+        stage["batch_seconds"] = HELD.get((config["scale"], stage["batch_seconds"]), stage["batch_seconds"])
     return {
         **{key: value for key, value in config.items() if key != "muon_lr"},
-        "opt_class": {"class": "!name:torch.optim.AdamW", "betas": [0.9, 0.98], "weight_decay": decay},
-        "matrix_opt_class": rate and {"class": "!name:torch.optim.Muon", "lr": rate, "weight_decay": decay},
+        **stages,
+        "opt_class": {"class": "!name:torch.optim.AdamW", "betas": [0.9, 0.98], "weight_decay": decay, "fused": True},
+        "matrix_opt_class": rate and {"class": "!name:recipes.LibriSpeech.training.muon.Muon", "lr": rate, "weight_decay": decay},
         "schedule": {"class": "!name:speech_attention.schedule.warmup_cosine"},
     }

@@ -156,10 +156,10 @@ def command(arguments):
     timing.add_options(parser, output=OUTPUT, devices=("cpu",))
     parser.set_defaults(threads=1)
     options = parser.parse_args(arguments)
-    for variant, (package, extra) in PACKAGES.items():
-        if not installed(variant):
-            tqdm.write(f"{variant} is left out: pip install -e '.[{extra}]' brings {package}")
     if not options.report:
+        for variant, (package, extra) in PACKAGES.items():
+            if not installed(variant):
+                tqdm.write(f"{variant} is left out: pip install -e '.[{extra}]' brings {package}")
         fill(options.output, options)
     with timing.measured(options.output) as results:
         cells = rows.cells_of(results, timing.load(against.OUTPUT))
