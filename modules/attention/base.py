@@ -31,6 +31,22 @@ def pad(x: Tensor, before: int, after: int) -> Tensor:
     return F.pad(x, (0, 0) * (x.dim() - 2) + (before, after)) if before or after else x
 
 
+def overlap_add(windows: Tensor, step: int) -> Tensor:
+    """Sum windows that begin `step` frames after one another, the gradient of such windows: (batch, blocks, reach, ..) ->
+    (batch, frames, ..), filled up with zeros to whole steps.
+
+    Example
+    -------
+    >>> overlap_add(torch.tensor([[[1, 2, 3], [10, 20, 30]]]), step=2)
+    tensor([[ 1,  2, 13, 20, 30,  0]])
+    """
+    parts, blocks = windows.split(step, dim=2), windows.size(1)  # what each window has of its own step, of the next one, ..
+    total = windows.new_zeros(windows.size(0), blocks + len(parts) - 1, step, *windows.shape[3:])
+    for i, part in enumerate(parts):
+        total[:, i : i + blocks, : part.size(2)] += part
+    return total.flatten(1, 2)
+
+
 class Mixer(nn.Module):
     """What mixes the frames of a block: an attention, or what stands in its place. Blocks and encoder use only these hooks.
 

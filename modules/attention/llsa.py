@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import Attention, Mixed, MixerState, Shared, followed, pad
+from .base import Attention, Mixed, MixerState, Shared, followed, overlap_add, pad
 from .constant import constant
 from .layout import Layout
 
@@ -129,14 +129,13 @@ class LLSA(Attention):
         past : torch.Tensor
             (batch, L, ..), the last final frames.
         """
-        groups, chunk = t.size(1), self.layout.chunk
+        groups, chunk, left = t.size(1), self.layout.chunk, self.left_context
+        keys = torch.cat([past, t.flatten(1, 2)], dim=1) if groups == block else Reach.apply(t, past, chunk, block)
         if groups == 1:  # its final frames stand just behind the past
-            keys = torch.cat([past, t.flatten(1, 2)], dim=1)
-            return keys, keys[:, chunk : chunk + self.left_context]
-        final = torch.cat([past, t[:, :, :chunk].flatten(1, 2)], dim=1)
-        if groups == block:
-            return torch.cat([past, t.flatten(1, 2)], dim=1), final[:, groups * chunk :]
-        return Reach.apply(t, past, chunk, block), final[:, groups * chunk :]
+            return keys, keys[:, chunk : chunk + left]
+        last = t[:, left // -chunk :, :chunk].flatten(1, 2)  # the final frames of as many groups as hold L
+        final = torch.cat([past, last], dim=1)
+        return keys, final[:, final.size(1) - left :]
 
     def _final(self, shared: tuple[Tensor, ...], block: int) -> tuple[Tensor, ...]:
         """The rows of a map that belong to final frames. Queries are at axis 2, save in the keys of (q, k, mask)."""
@@ -167,15 +166,11 @@ class Reach(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        (batch, groups, frames), left, chunk, step = ctx.shape, ctx.left, ctx.chunk, ctx.block * ctx.chunk
+        (batch, groups, frames), left, chunk, block = ctx.shape, ctx.left, ctx.chunk, ctx.block
         g = g.unflatten(0, (batch, -1))  # (batch, blocks, L + block * frames, ..)
-        parts, blocks = g[:, :, :left].split(step, dim=2), g.size(1)  # final frames of the blocks before, the oldest first
-        final = g.new_zeros(batch, len(parts) + blocks, step, *g.shape[3:])
-        for i, part in enumerate(parts):
-            final[:, i : i + blocks, : part.size(2)] += part
-        final = final.flatten(1, 2)[:, : left + groups * chunk]
+        final, read = overlap_add(g[:, :, :left], block * chunk), (g.size(1) - 1) * block  # groups that a later block reads
         own = g[:, :, left:].clone(memory_format=torch.contiguous_format).view(batch, -1, frames, *g.shape[3:])[:, :groups]
-        own[:, :, :chunk] += final[:, left:].unflatten(1, (groups, chunk))
+        own[:, :read, :chunk] += final[:, left : left + read * chunk].unflatten(1, (read, chunk))
         return own, final[:, :left], None, None
 
 

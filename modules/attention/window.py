@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .base import Attention, Mixed, MixerState, Shared, followed, pad
+from .base import Attention, Mixed, MixerState, Shared, followed, overlap_add, pad
 from .constant import constant
 
 
@@ -182,11 +182,7 @@ class Stretches(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None, None, None]:
         (batch, time), left, block, blocks = ctx.shape, ctx.left, ctx.block, g.size(0)
-        first, *parts = g.split(block, dim=1)  # the blocks of frames that each stretch holds, one after the other
-        total = torch.cat([first, first.new_zeros(len(parts), *first.shape[1:])])
-        for i, part in enumerate(parts, 1):
-            total[i : i + blocks, : part.size(1)] += part
-        total = total.flatten(0, 1)[left : left + blocks * block].unflatten(0, (batch, -1))
+        total = overlap_add(g[None], block)[0, left : left + blocks * block].unflatten(0, (batch, -1))
         return total[:, :time], None, None, None
 
 
