@@ -70,8 +70,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--realtime", action="store_true", help="feed files no faster than they would be spoken")
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="files side by side, at most")
     parser.add_argument("--json", action="store_true", help="JSON lines instead of text")
-    parser.add_argument("--engine", choices=engines.ENGINES, default="torch", help="what computes; default: %(default)s")
-    parser.add_argument("--int8", action="store_true", help="weights of eight bits, with --engine onnx")
+    engines.add_options(parser)
     options = parser.parse_intermixed_args(arguments)
     if bool(options.audio) == (options.microphone is not None):
         raise UserError("give audio files, or --microphone: one of them")

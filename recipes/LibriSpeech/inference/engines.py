@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import tempfile
+from argparse import ArgumentParser
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,12 @@ LARGE = 32 * 2**20
 """Bytes of weights that no cache holds: reading them is what a step waits for."""
 MOST_CHUNKS = 16
 """Chunks of the longest step."""
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Give a parser the options that choose an engine; see `check`."""
+    parser.add_argument("--engine", choices=ENGINES, default="torch", help="what computes; default: %(default)s")
+    parser.add_argument("--int8", action="store_true", help="weights of eight bits, with --engine onnx")
 
 
 def check(engine: str, small: bool) -> None:
@@ -185,7 +192,7 @@ def onnx_step(system: Trained, start: SpeechState, chunks: int, small: bool) -> 
     except UserError:
         raise
     except Exception as error:  # those of protobuf and ONNX Runtime have no class in common
-        raise UserError(f"ONNX Runtime cannot use {path}; if it is damaged, delete it: {_line(error)}") from error
+        raise UserError(f"ONNX Runtime cannot use {path}; if it is damaged, delete it: {export.first_line(error)}") from error
     session._model_bytes = None  # a second copy of the weights, for a change of provider
     outputs = [value.name for value in session.get_outputs()]
 
@@ -214,17 +221,19 @@ def compiled_step(system: Trained, start: SpeechState, chunks: int) -> Step:
             try:
                 program = torch.export.export(module, tuple(inputs.values()), dynamic_shapes=shapes)
             except Exception as error:  # somebody else's attention does what torch cannot trace, of whatever class that is
-                raise UserError(f"torch.export cannot export the model of {system.folder}: {_line(error)}") from error
+                raise UserError(f"torch.export cannot export the model of {system.folder}: {export.first_line(error)}") from error
             try:
                 with torch.no_grad():
                     torch._inductor.aoti_compile_and_package(program, package_path=str(made), inductor_configs={"freezing": True})
             except InductorError as error:
-                raise UserError(f"--engine compiled needs a C++ compiler (Debian: apt install g++): {_line(error)}") from error
+                raise UserError(
+                    f"--engine compiled needs a C++ compiler (Debian: apt install g++): {export.first_line(error)}"
+                ) from error
             path = _keep(path, made.read_bytes(), f"step-{chunks}-*.pt2") or made
         try:
             run = torch._inductor.aoti_load_package(str(path))
         except RuntimeError as error:
-            raise UserError(f"torch cannot use {path}; if it is damaged, delete it: {_line(error)}") from error
+            raise UserError(f"torch cannot use {path}; if it is damaged, delete it: {export.first_line(error)}") from error
 
     def step(samples: Tensor, valid: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
         given = samples, valid, *state.values()
@@ -261,8 +270,3 @@ def _keep(path: Path, content: bytes, outdated: str) -> Path | None:
     except OSError:
         return None
     return path
-
-
-def _line(error: Exception) -> str:
-    """The first line of what an error says."""
-    return str(error).strip().partition("\n")[0]

@@ -165,8 +165,13 @@ def checked_step(system: loading.Trained, start: SpeechState, chunks: int = 1) -
     try:
         return step_proto(system.model, start, chunks)
     except torch.onnx.OnnxExporterError as error:  # a block or an attention of somebody else does what torch cannot trace
-        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        reason = first_line(error.__cause__ or error)
         raise UserError(f"torch.onnx cannot export the model of {system.folder}; transcribe.py can use it: {reason}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return str(error).strip().partition("\n")[0]
 
 
 def run(arguments: Sequence[str]) -> None:
