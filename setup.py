@@ -9,7 +9,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     package_dir={"speech_attention": "modules"},
-    packages=["speech_attention", "speech_attention.attention", "speech_attention.objectives"],
+    packages=["speech_attention", "speech_attention.attention", "speech_attention.front_end", "speech_attention.objectives"],
     install_requires=[
         "torch>=2.11,<2.15",  # speechbrain alone resolves to a torch that torchaudio's last release cannot load
         "torchaudio>=2.11,<2.12",

@@ -23,7 +23,7 @@ class SpeechState(TypedDict):
 class Budget(TypedDict):
     """Parts of a latency, in samples, see `SpeechEncoder.budget`."""
 
-    window: int
+    window: float
     frame: int
     chunk: int
     attention: float
@@ -172,7 +172,7 @@ class SpeechEncoder(Streaming[SpeechState]):
             declares beside these. None if a frame waits for the whole utterance.
         """
         layout, hop = self.encoder.layout, self.front_end.hop
-        if math.isinf(self.encoder.lookahead):
+        if math.isinf(self.lookahead):
             return None
         chunk = layout.chunk - 1
         attention = layout.lookahead - chunk + sum(block.attention.layer_lookahead for block in self.encoder.blocks)
@@ -195,7 +195,7 @@ class SpeechEncoder(Streaming[SpeechState]):
             the first sample of a frame to the last one that it reads. None where that is the whole utterance.
         """
         frame, hop, ahead = self.encoder.layout.chunk, self.front_end.hop, self.encoder.lookahead
-        whole = math.isinf(ahead)
+        whole = math.isinf(self.lookahead)
         frames = frame + 1 + (20 if whole else int(ahead)) + 4
         samples = torch.randn(1, frames * hop, generator=torch.Generator().manual_seed(0))
         model = copy.deepcopy(self).cpu().double().eval()

@@ -2,25 +2,29 @@
 
 import math
 import random
+from functools import partial
 
 import pytest
 import torch
 from cases import DIM, FRONT_ENDS, assert_close, named, noise, splits, stream
-from speech_attention.front_end import FbankFrontEnd
+from speech_attention.front_end import FbankFrontEnd, WhisperFrontEnd
 
-every_front_end = pytest.mark.parametrize("build", **named(FRONT_ENDS))
-HOPS = {"fbank": 640, "waveform": 320}  # 40 and 20 ms at 16 kHz
+STREAMING = {**FRONT_ENDS, "whisper": WhisperFrontEnd, "whisper-pool3": partial(WhisperFrontEnd, pool=3)}
+ORIGINAL = {"whisper-original": partial(WhisperFrontEnd, form="original")}
+every_front_end = pytest.mark.parametrize("build", **named({**STREAMING, **ORIGINAL}))
+every_streaming_front_end = pytest.mark.parametrize("build", **named(STREAMING))
+HOPS = {"fbank": 640, "waveform": 320, "whisper": 320, "whisper-pool3": 960, "whisper-original": 320}  # at 16 kHz
 
 
-@pytest.mark.parametrize("name", FRONT_ENDS)
+@pytest.mark.parametrize("name", HOPS)
 def test_frame_count(name):
-    front_end, hop = FRONT_ENDS[name](DIM), HOPS[name]
+    front_end, hop = {**STREAMING, **ORIGINAL}[name](DIM), HOPS[name]
     assert front_end.hop == hop
     samples = noise(1, 3 * hop, dtype=torch.float32)
     for time in (1, 2, hop - 1, hop, hop + 1, 2 * hop, 2 * hop + 1, 3 * hop - 1, 3 * hop):
         with torch.no_grad():
             y, lengths = front_end(samples[:, :time], torch.tensor([time]))
-        assert y.shape == (1, math.ceil(time / hop), DIM)
+        assert y.shape == (1, math.ceil(time / hop) * front_end.pool, DIM)
         assert lengths.tolist() == [math.ceil(time / hop)]
 
 
@@ -35,18 +39,19 @@ def test_padding_is_invisible(build, garbage):
     for i, length in enumerate(lengths):
         expected, [own] = front_end(samples[i : i + 1, :length], lengths[i : i + 1])
         assert own == frames[i]
-        assert_close(y[i : i + 1, :own], expected)
+        assert_close(y[i : i + 1, : own * front_end.pool], expected)
     weight = noise(*y.shape, seed=1)
     for gradient in torch.autograd.grad((y * weight).sum(), [samples, *front_end.parameters()]):
         assert gradient.isfinite().all()
 
 
-@every_front_end
+@every_streaming_front_end
 def test_samples_that_a_frame_reads(build):
     front_end = build(DIM).double()
     hop, window = front_end.hop, front_end.window
     samples = noise(1, 8 * hop).requires_grad_(True)
     y, _ = front_end(samples, torch.tensor([8 * hop]))
+    y = y.unflatten(1, (8, -1))  # the frames of each hop
     for frame in range(8):
         (gradient,) = torch.autograd.grad((y[0, frame] * noise(DIM)).sum(), samples, retain_graph=True)
         read = gradient[0].nonzero().flatten()
@@ -57,7 +62,7 @@ def test_samples_that_a_frame_reads(build):
 
 
 @pytest.mark.parametrize("time", [1, 640, 19200, 20000])
-@every_front_end
+@every_streaming_front_end
 def test_streaming_equals_parallel(build, time):
     front_end = build(DIM).double()
     samples, state = noise(2, time), front_end.initial_state(2)
