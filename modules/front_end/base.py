@@ -143,7 +143,7 @@ class FrontEnd(Streaming[Tensor]):
         return next(self.parameters()).new_zeros(batch_size, self.window - self.hop)
 
     def step(self, samples: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Take the next samples (batch, n). Returns the frames of the hops that they complete, (batch, m * pool, dim), and the state."""
+        """Take the next samples (batch, n). Returns the frames (batch, m * pool, dim) that they complete, and the state."""
         self._check(samples)
         samples = torch.cat([state, samples], dim=1)
         used = (samples.size(1) - self.window + self.hop) // self.hop * self.hop
