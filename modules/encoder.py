@@ -116,7 +116,7 @@ class Encoder(Streaming[EncoderState]):
         """Look-ahead of the stack, in frames: that of the layout, once, and what each block adds."""
         return self.layout.lookahead + sum(block.lookahead for block in self.blocks)
 
-    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, lengths: Tensor, outputs: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Encode whole utterances.
 
         Arguments
@@ -125,6 +125,8 @@ class Encoder(Streaming[EncoderState]):
             (batch, time, dim). What stands in the padding does not matter.
         lengths : torch.Tensor
             (batch,), in frames.
+        outputs : list or None
+            If given, what each block but the last one makes of the frames is added to it, (batch, time, dim) each.
 
         Returns
         -------
@@ -138,11 +140,18 @@ class Encoder(Streaming[EncoderState]):
         groups = -(-time // self.layout.chunk)
         tail = groups * self.layout.chunk + self.layout.pending - time  # frames that the last group reads after the end
         x, valid = nn.functional.pad(x, (0, 0, 0, tail)), nn.functional.pad(valid, (0, tail))
-        y, _, _ = self._run(x, valid, torch.zeros(1, dtype=torch.long, device=x.device))
+        y, _, _ = self._run(x, valid, torch.zeros(1, dtype=torch.long, device=x.device), outputs=outputs)
+        if outputs is not None:
+            outputs[:] = [output[:, :time].masked_fill(~valid[:, :time, None], 0.0) for output in outputs]
         return y[:, :time].masked_fill(~valid[:, :time, None], 0.0), lengths
 
     def _run(
-        self, x: Tensor, valid: Tensor, position: Tensor, states: list[BlockState] | None = None
+        self,
+        x: Tensor,
+        valid: Tensor,
+        position: Tensor,
+        states: list[BlockState] | None = None,
+        outputs: list[Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, list[BlockState]]:
         """Run all blocks, and the norm, over frames that complete whole groups.
 
@@ -156,6 +165,8 @@ class Encoder(Streaming[EncoderState]):
             (batch or 1,), the number of the first of these frames.
         states : list of dict or None
             State of each block; None if these are all frames of their utterances.
+        outputs : list or None
+            If given, the final frames (batch, frames, dim) of each block but the last one are added to it.
 
         Returns
         -------
@@ -177,6 +188,8 @@ class Encoder(Streaming[EncoderState]):
             else:
                 x, valid, state, shared = block(x, valid, table, before[i], shared)
             after.append(state)
+            if outputs is not None and not block.last:
+                outputs.append(x[:, :, : self.layout.chunk].flatten(1, 2))
             if i == 0 and table is not None:
                 table = self.layout.expand(table)
         return self.norm(x.flatten(1, 2)), valid.flatten(1, 2), after
