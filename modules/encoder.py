@@ -1,6 +1,6 @@
 """A stack of blocks around one attention, for whole utterances and for streams."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
 from itertools import pairwise
@@ -12,12 +12,14 @@ from torch.utils.checkpoint import checkpoint
 
 from .attention.base import AttentionFactory
 from .blocks import Block, BlockFactory, BlockState
+from .position import NoPosition, PositionState
 from .streaming import Streaming, length_mask
 
 
 class EncoderState(TypedDict):
     """What an encoder keeps of the frames before."""
 
+    position_state: PositionState
     pending: Tensor  # (batch, frames, dim), frames of groups that are not complete
     valid: Tensor  # (batch, frames), bool, which of these there are
     position: Tensor  # (batch,), the number of the first pending frame
@@ -49,6 +51,13 @@ class Encoder(Streaming[EncoderState]):
     lookaheads : list of int or None
         Look-ahead of the attention of each block, in frames, where it differs from block to block (MAA and SA). None: what
         `attention` says, in every block.
+    position : callable or None
+        Factory of what adds positions to the frames before the first block, called as `position(dim=dim)`, such as `Sinusoids`.
+        None: nothing does.
+    norm : bool
+        Whether a norm follows the last block. Blocks that end with one need none.
+    pool : int
+        Frames that come in for each frame of the stack. It is their mean, taken after the positions.
 
     Raises
     ------
@@ -79,10 +88,15 @@ class Encoder(Streaming[EncoderState]):
         checkpointing: bool = False,
         owners: Sequence[int] | None = None,
         lookaheads: Sequence[int] | None = None,
+        position: Callable[..., NoPosition] | None = None,
+        norm: bool = True,
+        pool: int = 1,
     ):
         super().__init__()
         if num_layers < 1:
             raise ValueError(f"num_layers={num_layers} must be 1 or more")
+        if type(pool) is not int or pool < 1:
+            raise ValueError(f"pool={pool} must be a whole number of frames, 1 or more")
         for name, given in (("owners", owners), ("lookaheads", lookaheads)):
             if given is not None and (not isinstance(given, (list, tuple)) or any(type(entry) is not int for entry in given)):
                 raise ValueError(f"{name}={given} must be a list of whole numbers, such as [0, 2]")
@@ -104,7 +118,10 @@ class Encoder(Streaming[EncoderState]):
             for i, attention in enumerate(attentions)
         )
         self.blocks = cast(Sequence[Block], blocks)  # type checkers take what a ModuleList holds for any modules
-        self.norm = nn.LayerNorm(dim)
+        self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
+        self.dim, self.pool, self.position = dim, pool, (position or NoPosition)(dim=dim)
+        if self.position.lookahead % pool:
+            raise ValueError(f"the positions look {self.position.lookahead} frames ahead, which pool={pool} must divide")
         self.layout = self.blocks[0].attention.layout
         if any(block.attention.layout != self.layout for block in self.blocks):
             raise ValueError(f"lookaheads={lookaheads} must be equal in every block if the stack shares them (LLSA)")
@@ -113,8 +130,17 @@ class Encoder(Streaming[EncoderState]):
 
     @property
     def lookahead(self) -> float:
-        """Look-ahead of the stack, in frames: that of the layout, once, and what each block adds."""
-        return self.layout.lookahead + sum(block.lookahead for block in self.blocks)
+        """Look-ahead, in frames of the stack: that of the layout, once, and what each block and the positions add."""
+        return self.layout.lookahead + sum(block.lookahead for block in self.blocks) + self._delay
+
+    @property
+    def _delay(self) -> int:
+        return self.position.lookahead // self.pool
+
+    @property
+    def lead(self) -> int:
+        """Frames to put before the first one of a stream, so that each further `chunk` frames complete exactly one group."""
+        return -(self.layout.pending + self._delay) % self.layout.chunk
 
     def forward(self, x: Tensor, lengths: Tensor, outputs: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """Encode whole utterances.
@@ -122,9 +148,9 @@ class Encoder(Streaming[EncoderState]):
         Arguments
         ---------
         x : torch.Tensor
-            (batch, time, dim). What stands in the padding does not matter.
+            (batch, time * pool, dim). What stands in the padding does not matter.
         lengths : torch.Tensor
-            (batch,), in frames.
+            (batch,), in frames of the stack.
         outputs : list or None
             If given, what each block but the last one makes of the frames is added to it, (batch, time, dim) each.
 
@@ -135,8 +161,8 @@ class Encoder(Streaming[EncoderState]):
         lengths : torch.Tensor
             As given.
         """
-        time = x.size(1)
-        valid = length_mask(lengths, time)
+        time = x.size(1) // self.pool
+        x, valid, _ = self._enter(x, length_mask(lengths, time))
         groups = -(-time // self.layout.chunk)
         tail = groups * self.layout.chunk + self.layout.pending - time  # frames that the last group reads after the end
         x, valid = nn.functional.pad(x, (0, 0, 0, tail)), nn.functional.pad(valid, (0, tail))
@@ -144,6 +170,13 @@ class Encoder(Streaming[EncoderState]):
         if outputs is not None:
             outputs[:] = [output[:, :time].masked_fill(~valid[:, :time, None], 0.0) for output in outputs]
         return y[:, :time].masked_fill(~valid[:, :time, None], 0.0), lengths
+
+    def _enter(self, x: Tensor, valid: Tensor, state: PositionState | None = None) -> tuple[Tensor, Tensor, PositionState]:
+        """Add positions, and take the mean of each `pool` frames: (batch, time * pool, dim) -> (batch, time, dim)."""
+        if self.pool == 1:
+            return self.position(x, valid, state)
+        x, valid, after = self.position(x, valid[..., None].expand(-1, -1, self.pool).flatten(1), state)
+        return x.unflatten(1, (x.size(1) // self.pool, self.pool)).mean(dim=2), valid[:, :: self.pool], after
 
     def _run(
         self,
@@ -196,23 +229,25 @@ class Encoder(Streaming[EncoderState]):
 
     def initial_state(self, batch_size: int) -> EncoderState:
         """The state of `batch_size` streams before their first frame."""
-        x, before = self.norm.weight, self.layout.lead + self.layout.pending
+        x, before = self.blocks[0].norm.weight, self.lead + self.layout.pending
         return {
-            "pending": x.new_zeros(batch_size, before, x.size(0)),
+            "position_state": self.position.initial_state(batch_size),
+            "pending": x.new_zeros(batch_size, before, self.dim),
             "valid": x.new_zeros(batch_size, before, dtype=torch.bool),
-            "position": torch.full((batch_size,), -before, device=x.device),
+            "position": torch.full((batch_size,), -before - self._delay, device=x.device),
             "blocks": [block.initial_state(batch_size) for block in self.blocks],
         }
 
     def step(self, x: Tensor, state: EncoderState) -> tuple[Tensor, EncoderState]:
-        """Encode the next frames x (batch, n >= 1, dim). Returns the frames (batch, m, dim) that they complete, and the state."""
-        y, valid, state = self.advance(x, x.new_ones(x.shape[:2], dtype=torch.bool), state)
+        """Encode the next frames (batch, n * pool, dim). Returns the frames (batch, m, dim) that they complete, and the state."""
+        y, valid, state = self.advance(x, x.new_ones(x.size(0), x.size(1) // self.pool, dtype=torch.bool), state)
         return y[:, valid[0]], state
 
     def flush(self, state: EncoderState) -> Tensor:
         """End the streams. Returns the frames (batch, m, dim) that still waited for look-ahead."""
-        x = state["pending"].new_zeros(state["pending"].size(0), int(self.lookahead), state["pending"].size(2))
-        y, valid, _ = self.advance(x, x.new_zeros(x.shape[:2], dtype=torch.bool), state)
+        pending, tail = state["pending"], int(self.lookahead)
+        x = pending.new_zeros(pending.size(0), tail * self.pool, self.dim)
+        y, valid, _ = self.advance(x, x.new_zeros(x.size(0), tail, dtype=torch.bool), state)
         return y[:, valid[0]]
 
     def advance(self, x: Tensor, valid: Tensor, state: EncoderState) -> tuple[Tensor, Tensor, EncoderState]:
@@ -223,7 +258,7 @@ class Encoder(Streaming[EncoderState]):
         Arguments
         ---------
         x : torch.Tensor
-            (batch, n, dim). What stands in frames that are not valid does not matter.
+            (batch, n * pool, dim). What stands in frames that are not valid does not matter.
         valid : torch.Tensor
             (batch, n), bool, which of these frames belong to their stream.
         state : dict
@@ -239,10 +274,12 @@ class Encoder(Streaming[EncoderState]):
         state : dict
             For the next call.
         """
+        x, valid, position_state = self._enter(x, valid, state["position_state"])
         x, valid = torch.cat([state["pending"], x], dim=1), torch.cat([state["valid"], valid], dim=1)
         taken = self.layout.groups(x.size(1)) * self.layout.chunk
         position = state["position"]
-        state = {**state, "pending": x[:, taken:], "valid": valid[:, taken:], "position": position + taken}
+        rest: EncoderState = {**state, "pending": x[:, taken:], "valid": valid[:, taken:]}
+        state = {**rest, "position_state": position_state, "position": position + taken}
         if taken == 0:
             return x[:, :0], valid[:, :0], state
         used = taken + self.layout.pending

@@ -25,6 +25,7 @@ class Budget(TypedDict):
 
     window: float
     frame: int
+    position: int
     chunk: int
     attention: float
     convolution: float
@@ -68,8 +69,10 @@ class SpeechEncoder(Streaming[SpeechState]):
 
     def __init__(self, front_end: FrontEnd, encoder: Encoder):
         super().__init__()
-        if front_end.dim != encoder.norm.weight.size(0):
-            raise ValueError(f"the front end makes frames of width {front_end.dim}, the encoder takes {len(encoder.norm.weight)}")
+        if front_end.dim != encoder.dim:
+            raise ValueError(f"the front end makes frames of width {front_end.dim}, the encoder takes {encoder.dim}")
+        if front_end.pool != encoder.pool:
+            raise ValueError(f"the front end has pool={front_end.pool}, the encoder pool={encoder.pool}: they must be the same")
         self.front_end, self.encoder = front_end, encoder
 
     @property
@@ -167,21 +170,22 @@ class SpeechEncoder(Streaming[SpeechState]):
         Returns
         -------
         dict or None
-            In samples. `window`: what the front end reads after the frame's own hop. `frame`: that hop. `chunk`: the other
-            frames of its chunk. `attention`: the look-ahead of the attentions after that. `convolution`: what the encoder
-            declares beside these. None if a frame waits for the whole utterance.
+            In samples. `window`: what the front end reads after the frame's own hop. `frame`: that hop. `position`: the
+            look-ahead of the positions. `chunk`: the other frames of its chunk. `attention`: the look-ahead of the attentions
+            after that. `convolution`: what the encoder declares beside these. None if a frame waits for the whole utterance.
         """
         layout, hop = self.encoder.layout, self.front_end.hop
         if math.isinf(self.lookahead):
             return None
-        chunk = layout.chunk - 1
+        position, chunk = self.encoder.position.lookahead // self.encoder.pool, layout.chunk - 1
         attention = layout.lookahead - chunk + sum(block.attention.layer_lookahead for block in self.encoder.blocks)
         return {
             "window": self.front_end.lookahead,
             "frame": hop,
+            "position": position * hop,
             "chunk": chunk * hop,
             "attention": attention * hop,
-            "convolution": (self.encoder.lookahead - chunk - attention) * hop,
+            "convolution": (self.encoder.lookahead - position - chunk - attention) * hop,
         }
 
     def latency(self) -> Latency:
@@ -224,7 +228,7 @@ class CTCModel(SpeechEncoder):
 
     def __init__(self, front_end: FrontEnd, encoder: Encoder, num_tokens: int):
         super().__init__(front_end, encoder)
-        self.head = nn.Linear(encoder.norm.weight.size(0), num_tokens)
+        self.head = nn.Linear(encoder.dim, num_tokens)
 
     def read_out(self, y: Tensor) -> Tensor:
         """Log-probabilities (batch, time, tokens)."""

@@ -79,7 +79,7 @@ class Recognizer:
         self.model, self.tokens, self.engine = model, tokens, engine or model
         self.layout, self.hop = model.encoder.layout, model.front_end.hop
         state = model.initial_state(1)
-        lead = self.layout.lead  # each stream begins with so many frames that are not valid; then all advance by whole chunks
+        lead = model.encoder.lead  # each stream begins with so many frames that are not valid; then all advance by whole chunks
         encoder = state["encoder"]
         encoder = {**encoder, "pending": encoder["pending"][:, lead:], "valid": encoder["valid"][:, lead:]}
         self.start: Any = {**state, "encoder": encoder}  # of each stream; nested tensors, in the form that the engine keeps
@@ -150,7 +150,7 @@ class Stream:
 
     def __init__(self, recognizer: Recognizer):
         self.recognizer, self.state, self.decoder = recognizer, recognizer.start, GreedyDecoder(recognizer.tokens)
-        self.lead = recognizer.layout.lead
+        self.lead = recognizer.model.encoder.lead
         self.heard, self.frames, self.taken = 0, 0, 0
         self.total: int | None = None  # number of frames of the whole stream, which is known once it is closed
         self.buffer = recognizer.silence

@@ -88,7 +88,7 @@ def verify_stack(build: Callable[[int], Encoder], reference: Reference | None = 
         verify_lookahead(encoder(depth))
     for garbage in (math.nan, 1e30):
         verify_padding(encoder(3), garbage)
-    training, x = encoder(3).train(), noise(2, 9, encoder(1).norm.weight.size(0))
+    training, x = encoder(3).train(), noise(2, 9, encoder(1).dim)
     first, again = (training(x, torch.tensor([9, 9]))[0] for _ in "12")
     if first.equal(again):  # without dropout; a norm over the batch shows in training alone
         verify_padding(training)
@@ -118,13 +118,13 @@ def verify_lookahead(encoder: Encoder) -> None:
 
 def measure_lookahead(encoder: Encoder, frame: int, time: int) -> int:
     """Future frames that an output frame of an utterance of `time` frames depends on, by a gradient."""
-    x = noise(1, time, encoder.norm.weight.size(0))
+    x = noise(1, time, encoder.dim)
     return last_input(lambda x: encoder(x, torch.tensor([time]))[0], x, frame) - frame
 
 
 def verify_padding(encoder: Encoder, garbage: float = math.nan) -> None:
     """Check that outputs and gradients of a padded batch are those of its utterances alone, with `garbage` in the padding."""
-    dim, lengths = encoder.norm.weight.size(0), torch.tensor([20, 1, 7, 13])
+    dim, lengths = encoder.dim, torch.tensor([20, 1, 7, 13])
     x = noise(4, 23, dim)  # padding in the longest utterance, too
     padding = torch.arange(23) >= lengths[:, None]
     x[padding] = garbage
@@ -160,18 +160,18 @@ def verify_initial_state(encoder: Encoder) -> None:
 
 def verify_streaming(encoder: Encoder) -> None:
     """Check that `step` and `flush` give what `forward` gives, for utterances of several lengths, each cut in several ways."""
-    weight, chunk = encoder.norm.weight, encoder.layout.chunk
+    dtype, chunk = encoder.blocks[0].norm.weight.dtype, encoder.layout.chunk
     rest = int(encoder.lookahead) - chunk + 1  # what must be there after the last frame of a chunk
     for seed, time in enumerate((1, 2, 3, 7, 20, LONG)):
-        x = noise(2, time, weight.size(0), seed=seed, dtype=weight.dtype)
+        x = noise(2, time, encoder.dim, seed=seed, dtype=dtype)
         with torch.no_grad():
             expected, _ = encoder(x, torch.tensor([time, time]))
         for largest in (1, 4, time) if time < LONG else (9, 64, time):
             sizes = splits(time, largest, random.Random(seed))
             with torch.no_grad():
                 outputs = stream(encoder, x, sizes)
-            how, y = f"{weight.dtype}, {time} frames in pieces of at most {largest}", torch.cat(outputs, dim=1)
-            _compare(encoder, f"streaming differs from `forward` ({how})", y, expected, TOLERANCE[weight.dtype])
+            how, y = f"{dtype}, {time} frames in pieces of at most {largest}", torch.cat(outputs, dim=1)
+            _compare(encoder, f"streaming differs from `forward` ({how})", y, expected, TOLERANCE[dtype])
             seen = done = 0
             for size, y in zip(sizes, outputs):
                 seen, done = seen + size, done + y.size(1)
@@ -181,7 +181,7 @@ def verify_streaming(encoder: Encoder) -> None:
 
 def verify_state(encoder: Encoder) -> None:
     """Check that the state is a value of fixed size: streams of any age run in one batch, for hours, and may be copied."""
-    dim, piece = encoder.norm.weight.size(0), 10 * encoder.layout.chunk
+    dim, piece = encoder.dim, 10 * encoder.layout.chunk
     state, kept = encoder.initial_state(2), []
     before = {name: tuple(tensor.shape) for name, tensor in named_tensors(state).items()}
     for name, shape in before.items():
@@ -213,7 +213,7 @@ def verify_state(encoder: Encoder) -> None:
 @torch.no_grad()
 def verify_sessions(encoder: Encoder) -> None:
     """Check that streams share a module, and a batch, whatever their ages, and that each gets what `forward` gives it."""
-    dim, chunk, states, expected = encoder.norm.weight.size(0), encoder.layout.chunk, [], []
+    dim, chunk, states, expected = encoder.dim, encoder.layout.chunk, [], []
     ages, more, tail = [3 * chunk, chunk, 20 * chunk], noise(3, 9 * chunk, dim, seed=9), int(encoder.lookahead)
     for i, age in enumerate(ages):
         x = torch.cat([noise(1, age, dim, seed=i), more[i : i + 1]], dim=1)
@@ -231,7 +231,7 @@ def verify_sessions(encoder: Encoder) -> None:
 
 def verify_autocast(encoder: Encoder) -> None:
     """Check that outputs and gradients of an encoder in float32 are finite under autocast to bfloat16, streaming included."""
-    x, lengths = noise(2, 50, encoder.norm.weight.size(0), dtype=torch.float32), torch.tensor([50, 31])
+    x, lengths = noise(2, 50, encoder.dim, dtype=torch.float32), torch.tensor([50, 31])
     with torch.autocast("cpu", torch.bfloat16):
         y, _ = encoder(x, lengths)
         outputs = {"the output": y}
@@ -250,7 +250,7 @@ def verify_reference(encoder: Encoder, reference: Reference) -> None:
     """Check outputs and gradients against a plain loop, for utterances of several lengths."""
     names, parameters = zip(*encoder.named_parameters())
     for time in (1, 2, 3, 7, 20):
-        x = noise(time, encoder.norm.weight.size(0), seed=time).requires_grad_(True)
+        x = noise(time, encoder.dim, seed=time).requires_grad_(True)
         y, expected = encoder(x[None], torch.tensor([time]))[0][0], reference(encoder, x)
         _compare(encoder, f"the output differs from the plain loop's ({time} frames)", y[None], expected[None])
         weight = noise(*y.shape, seed=99)

@@ -46,11 +46,6 @@ class Layout:
         """Look-ahead of the last final frame of a group, in frames."""
         return self.lookahead - self.chunk + 1
 
-    @property
-    def lead(self) -> int:
-        """Frames to put before the first one, so that each further `chunk` frames complete exactly one group."""
-        return -self.pending % self.chunk
-
     def groups(self, time: int) -> int:
         """The number of groups that `time` frames complete."""
         return max(0, (time - self.lookahead - 1) // self.chunk + 1)

@@ -33,6 +33,7 @@ from recipes.LibriSpeech import experiment
 STAGES = {
     "window": "window of the features",
     "frame": "subsampling: the frame itself",
+    "position": "positions before the first block",
     "chunk": "attention: chunk",
     "attention": "attention: look-ahead",
     "convolution": "convolution",

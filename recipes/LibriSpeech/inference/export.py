@@ -95,7 +95,7 @@ def metadata(system: loading.Trained, start: SpeechState, nodes: Iterable[Any]) 
         "sample_rate": SAMPLE_RATE,
         "hop": hop,  # samples of a frame
         "chunk": encoder.layout.chunk,  # frames of a step
-        "lead": encoder.layout.lead,  # frames that are not valid before the first one
+        "lead": encoder.lead,  # frames that are not valid before the first one
         "flush": encoder.lookahead,  # and after the last one
         "flush_steps": math.ceil(encoder.lookahead / encoder.layout.chunk),
         "latency_ms": 1000 * (system.model.lookahead + hop) / SAMPLE_RATE,

@@ -188,7 +188,7 @@ def test_the_file_says_what_it_is(exported):
     expected |= {"next." + entry["name"].removeprefix("state."): ["batch", *entry["shape"]] for entry in meta["state"]}
     assert shapes == expected
     started = {entry["name"]: entry["initial"] for entry in meta["state"] if entry["initial"]}
-    before = model.encoder.layout.lead + model.encoder.layout.pending
+    before = model.encoder.lead + model.encoder.layout.pending
     assert started == ({"state.encoder.position": -before} if before else {})
     assert meta["tokens"] == list(TOKENS) and meta["sample_rate"] == 16000
     assert meta["latency_ms"] == model.latency()["total_ms"]

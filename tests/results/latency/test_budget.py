@@ -102,7 +102,7 @@ def test_stages_and_state(run):
     code, result, _ = run(mine(LLSA, chunk=3), "--hop_ms", "100")
     assert code == 0
     # group g is ready at 200 + 120 g ms and waits for the next multiple of 100: 0, 80, 60, 40, 20, and again
-    stages = {"window": 0, "frame": 40, "chunk": 80, "attention": 80, "convolution": 0, "hop": 80}
+    stages = {"window": 0, "frame": 40, "position": 0, "chunk": 80, "attention": 80, "convolution": 0, "hop": 80}
     assert result["declared_ms"] == stages
     cache = 4 * 5 * (2 * 16 * 4 + 1)  # layers, frames of the past, keys and values in float32, one bool
     pending = 4 * (16 * 4 + 1)  # a group needs 5 frames: 4 of them wait
@@ -162,7 +162,8 @@ def test_a_convolution_that_looks_ahead_is_in_the_sum():
     assert model.budget()["convolution"] == 0
     model.encoder.blocks[1].convolution.lookahead = 3
     assert model.encoder.lookahead == 2 * 4 + 3
-    assert model.budget() == {"window": 0, "frame": 640, "chunk": 0, "attention": 8 * 640, "convolution": 3 * 640}
+    others = {"window": 0, "frame": 640, "position": 0, "chunk": 0}
+    assert model.budget() == {**others, "attention": 8 * 640, "convolution": 3 * 640}
     model.encoder.blocks[1].convolution.lookahead = math.inf
     assert model.budget() is None
 
