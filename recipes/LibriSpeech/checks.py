@@ -73,6 +73,10 @@ RULES = (
     Rule("finetune.encoder_lr", *_rate),
     Rule("finetune.warmup", *_part),
     Rule("finetune.batch_seconds", *_seconds),
+    Rule("finetune.head_updates", *_count),
+    Rule("finetune.freeze_front_end", (lambda value: type(value) is bool), "True or False"),
+    Rule("finetune.layer_decay", (lambda value: 0 < value <= 1), "above 0, to 1"),
+    Rule("gain_db", (lambda value: 0 <= value <= 60), "from 0 to 60"),
 )
 
 
@@ -143,6 +147,8 @@ def check_values(config: dict) -> None:
         raise UserError("ckpt_interval_minutes and ckpt_interval_steps are both above 0: set one of them to 0")
     if config["pretrained"] and config["weights"]:
         raise UserError("both pretrained and weights are given: start from one of them")
+    if config["finetune"]["layer_decay"] < 1 and config["matrix_opt_class"] is not None:
+        raise UserError("finetune.layer_decay is for opt_class: give --matrix_opt_class null, or leave it at 1.0")
     if config["weights"] is None and not config["finetune"]["epochs"]:
         raise UserError("finetune.epochs=0 tests weights as they are: give --weights, the folder of a fine-tuned experiment")
     start = config["pretrained"] or config["weights"]

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import speechbrain as sb
 import torch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.utils.distributed import if_main_process
@@ -158,11 +159,11 @@ def log_probs(
     brain: FinetuneBrain, data: DynamicItemDataset, description: str
 ) -> tuple[dict[str, torch.Tensor], dict[str, list[str]]]:
     """What the model hears in a set: log-probabilities (frames, tokens) on the CPU, and words, of each utterance by its id."""
-    model = brain.checkpointer.recoverables["model"]  # itself: only the main process is here
+    model = brain.model  # itself: only the main process is here
     heard: dict[str, torch.Tensor] = {}
     references: dict[str, list[str]] = {}
     for batch in tqdm(brain.eval_loader(data), desc=f"{description} log-probabilities", disable=None, leave=False):
-        samples, lengths = brain.audio(batch)
+        samples, lengths = brain.audio(batch, sb.Stage.TEST)
         with torch.inference_mode(), brain.evaluation_ctx:
             rows, frames = model(samples, lengths)
         heard |= {name: row[:n].to("cpu", torch.float32, copy=True) for name, row, n in zip(batch.id, rows, frames.tolist())}

@@ -137,10 +137,14 @@ class StageBrain(sb.Brain):
         torch.manual_seed(mixed)
         random.seed(mixed)
 
-    def audio(self, batch: PaddedBatch) -> tuple[Tensor, Tensor]:
-        """Samples (batch, samples) and their numbers (batch,), on the device."""
+    def audio(self, batch: PaddedBatch, stage: sb.Stage) -> tuple[Tensor, Tensor]:
+        """Samples (batch, samples) and their numbers (batch,), on the device; in training each row at a level of its own."""
         batch = batch.to(self.device)
-        return batch.sig.data, absolute_lengths(batch.sig)
+        samples = batch.sig.data
+        if stage == sb.Stage.TRAIN and self.hparams.gain_db:
+            gains = self.hparams.gain_db * (2 * torch.rand(len(samples), 1, device=samples.device) - 1)  # dB
+            samples = samples * 10 ** (gains / 20)
+        return samples, absolute_lengths(batch.sig)
 
     def on_fit_batch_start(self, batch: PaddedBatch, should_step: bool) -> None:
         """Set the seed and the learning rates of a step."""
@@ -160,8 +164,8 @@ class StageBrain(sb.Brain):
             self.check_loss_isfinite(norm, "norm of the gradient")
         whole = bool(torch.isfinite(norm))  # else the scaler would skip an optimiser whose own gradients are not, and no other
         for optimizer in self.optimizers_dict.values():
-            if whole:
-                self.scaler.step(optimizer)
+            if whole and any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
+                self.scaler.step(optimizer)  # which refuses one without gradients
             optimizer.zero_grad(set_to_none=True)
         self.scaler.update()
         self.optimizer_step += 1

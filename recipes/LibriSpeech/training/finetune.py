@@ -5,6 +5,7 @@ import time
 import speechbrain as sb
 import torch
 from speech_attention.front_end import SAMPLE_RATE
+from speech_attention.model import CTCModel
 from speech_attention.recognizer import Recognizer
 from speech_attention.streaming import length_mask
 from speechbrain.dataio.batch import PaddedBatch
@@ -16,18 +17,43 @@ from recipes.LibriSpeech.data.dataset import TOKENS, absolute_lengths
 from recipes.LibriSpeech.decoding.wer import Score, Utterance, greedy_words, score
 from recipes.LibriSpeech.inference.sessions import random_hops, stream_words
 from recipes.LibriSpeech.training.brain import StageBrain
-from recipes.LibriSpeech.training.optimization import Groups
+from recipes.LibriSpeech.training.optimization import Groups, by_depth
+
+PROJECTION = "norm.", "linear."
+"""What the names of the parameters begin with that a front end has between its features and its frames."""
 
 
 class FinetuneBrain(StageBrain):
     """CTC on characters, with speed perturbation and SpecAugment. `modules` has `model`, a CTCModel. See `StageBrain`."""
 
+    @property
+    def model(self) -> CTCModel:
+        """The model itself, where `modules` may hold a wrapper."""
+        return self.checkpointer.recoverables["model"]
+
     def parameter_groups(self) -> Groups:
         """The CTC head, and the front end and the encoder at `encoder_lr`."""
-        model = self.checkpointer.recoverables["model"]  # itself, where `modules` may hold a wrapper
-        head = list(model.head.parameters())
-        encoder = [*model.front_end.parameters(), *model.encoder.parameters()]
-        return [(head, self.settings["lr"]), (encoder, self.settings["encoder_lr"])]
+        settings, head = self.settings, list(self.model.head.parameters())
+        return [(head, settings["lr"]), *by_depth(self.model, settings["encoder_lr"], settings["layer_decay"])]
+
+    def on_fit_start(self) -> None:
+        """Freeze the front end, if it shall not train, but for its projection (as Baevski et al., NeurIPS 2020, fine-tune)."""
+        for name, parameter in self.model.front_end.named_parameters():
+            if self.settings["freeze_front_end"] and not name.startswith(PROJECTION):
+                parameter.requires_grad_(False)
+        self.body = [p for name, p in self.model.named_parameters() if not name.startswith("head.") and p.requires_grad]
+        super().on_fit_start()
+
+    def on_fit_batch_start(self, batch: PaddedBatch, should_step: bool) -> None:
+        """Before the first update, and after the last one that trains the head alone, choose what has gradients from here on."""
+        super().on_fit_batch_start(batch, should_step)
+        trains = self.optimizer_step >= self.settings["head_updates"]
+        if self.body[0].requires_grad != trains:
+            for parameter in self.body:
+                parameter.requires_grad_(trains)
+            if self.distributed_launch:  # a wrapper waits for the gradients that there were when it was made
+                self.modules["model"] = self.modules["model"].module
+                self._wrap_distributed()
 
     def run(self) -> None:
         """Train; without epochs, evaluate the weights that are there on the validation set, and keep them."""
@@ -38,7 +64,7 @@ class FinetuneBrain(StageBrain):
 
     def compute_forward(self, batch: PaddedBatch, stage: sb.Stage) -> tuple[Tensor, Tensor]:
         """Log-probabilities (batch, frames, tokens) and numbers of frames (batch,)."""
-        samples, lengths = self.audio(batch)
+        samples, lengths = self.audio(batch, stage)
         if stage != sb.Stage.TRAIN:
             return self.modules.model(samples, lengths)
         perturbed = self.hparams.speed_perturb(samples)
@@ -115,7 +141,7 @@ class FinetuneBrain(StageBrain):
         different : list of str
             Ids of the utterances whose text is not that of the offline test.
         """
-        recognizer = Recognizer(self.checkpointer.recoverables["model"], TOKENS)
+        recognizer = Recognizer(self.model, TOKENS)
         references = {utterance.id: utterance.reference for utterance in offline}
         data = data.filtered_sorted(key_test={"id": references.__contains__})
         with self.evaluation_ctx:

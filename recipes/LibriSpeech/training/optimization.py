@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from speech_attention.model import SpeechEncoder
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
@@ -13,6 +14,32 @@ from recipes.LibriSpeech.yaml_text import naming
 
 Groups = Sequence[tuple[Sequence[Parameter], float]]
 """Parameters, and the learning rate that the schedule multiplies."""
+
+
+def by_depth(model: SpeechEncoder, rate: float, decay: float) -> Groups:
+    """The front end and the encoder, the nearer to the waveform the slower (Clark et al., ICLR 2020; Bao et al., ICLR 2022).
+
+    Arguments
+    ---------
+    model : SpeechEncoder
+    rate : float
+        Learning rate of the last block, and of the norm after it.
+    decay : float
+        Each block has this part of the rate of the next one; the front end, and positions before the blocks, of the first.
+
+    Returns
+    -------
+    list of (list of Parameter, float)
+        Those that require a gradient, a group for each rate.
+    """
+    blocks = model.encoder.blocks
+    below = {id(p): number for number, block in enumerate(blocks, 1) for p in block.parameters()}
+    below |= {id(p): len(blocks) for p in model.encoder.norm.parameters()}
+    groups: dict[float, list[Parameter]] = {}
+    for parameter in [*model.front_end.parameters(), *model.encoder.parameters()]:
+        if parameter.requires_grad:
+            groups.setdefault(rate * decay ** (len(blocks) - below.get(id(parameter), 0)), []).append(parameter)
+    return [(parameters, rate) for rate, parameters in groups.items()]
 
 
 def optimizers(hparams: Mapping[str, Any], groups: Groups, matrices: Sequence[Parameter]) -> dict[str, Optimizer]:
@@ -107,8 +134,12 @@ HELD = {("cpu", 60.0): 45.0, ("mini", 60.0): 35.0, ("mini", 40.0): 30.0}
 """Seconds of audio in a batch, where so many were asked for at a scale, before `data.batches` held what is asked for."""
 
 
+ADDED: dict[str, Any] = {"gain_db": 0.0, "finetune": {"head_updates": 0, "freeze_front_end": False, "layer_decay": 1.0}}
+"""Keys that older configurations lack, with the values at which nothing is done."""
+
+
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration in today's keys: one from before optimisers and schedule stood in YAML gets what was built in then.
+    """A configuration in today's keys: an older one gets those of `ADDED`, and optimisers and schedule as they were built in.
 
     Batches are those that it had, and optimisers those that compute the same.
 
@@ -126,7 +157,12 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     -------
     >>> completed({"weight_decay": 0.01, "muon_lr": 0.02})["matrix_opt_class"]
     {'class': '!name:recipes.LibriSpeech.training.muon.Muon', 'lr': 0.02, 'weight_decay': 0.01}
+    >>> completed({"finetune": {"epochs": 5}})["finetune"]
+    {'head_updates': 0, 'freeze_front_end': False, 'layer_decay': 1.0, 'epochs': 5}
     """
+    if "finetune" in config:
+        blocks = {key: {**value, **config.get(key, {})} for key, value in ADDED.items() if isinstance(value, dict)}
+        config = {**ADDED, **config, **blocks}
     if "opt_class" in config or "weight_decay" not in config:
         return dict(config)
     decay, rate = config["weight_decay"], config.get("muon_lr")

@@ -43,7 +43,7 @@ class PretrainBrain(StageBrain):
 
     def compute_forward(self, batch: PaddedBatch, stage: sb.Stage) -> tuple[Tensor, dict[str, float]]:
         """Loss and statistics of a batch."""
-        return self.modules.pretraining(*self.audio(batch), self.optimizer_step)
+        return self.modules.pretraining(*self.audio(batch, stage), self.optimizer_step)
 
     def compute_objectives(self, predictions: Any, batch: PaddedBatch, stage: sb.Stage) -> Tensor:
         """The loss; the statistics go into the means."""

@@ -15,6 +15,7 @@ from recipes.LibriSpeech.training.finetune import FinetuneBrain
 
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py"]
 PLAIN = {"dropout": "0.0", "spec_augment": "[]", "speed_perturb": "{speeds: [100]}"}  # what draws other numbers in each process
+HELD = "head_updates: 3, layer_decay: 0.5"  # of 12: gradients that are exchanged begin anew
 
 
 def outcome(folder):
@@ -28,7 +29,7 @@ def outcome(folder):
 def test_two_processes_update_as_one_that_accumulates(tree, tmp_path):
     """Two processes with one batch each, one with two batches: the same utterances in every update, so the same model."""
     root = tree({**SPLITS, "train-a": 24})  # 12 batches of two utterances
-    options = {**PLAIN, "stage": "finetune", "pretrain": "{epochs: 0}", "finetune": "{epochs: 2, batch_seconds: 4}"}
+    options = {**PLAIN, "stage": "finetune", "pretrain": "{epochs: 0}", "finetune": f"{{epochs: 2, batch_seconds: 4, {HELD}}}"}
     options["ckpt_interval_steps"] = "0"
     command = [*LAUNCH, *arguments(root, tmp_path / "two", distributed_backend="gloo", **options)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)

@@ -191,6 +191,10 @@ def test_half_precision_skips_an_update_for_both_optimisers(bad):
     scaler.scale((one + other * 2).sum()).backward()
     PretrainBrain.optimizers_step(brain)
     assert (one < 1).all() and (other < 1).all()
+    before = other.clone()
+    scaler.scale(one.sum()).backward()  # an optimiser without gradients, as in the first updates of the head alone
+    PretrainBrain.optimizers_step(brain)
+    assert torch.equal(other, before)
 
 
 @pytest.mark.slow
