@@ -99,14 +99,16 @@ class Block(nn.Module):
         raise NotImplementedError
 
     def mix(
-        self, x: Tensor, valid: Tensor, table: Tensor | None, state: BlockState, shared: Shared
+        self, x: Tensor, read: Tensor, valid: Tensor, table: Tensor | None, state: BlockState, shared: Shared
     ) -> tuple[Tensor, Tensor, Tensor, Shared]:
-        """Run the norm and the attention of the block, and update their entries of the state, which is changed in place.
+        """Run the attention of the block, and update its entries of the state, which is changed in place.
 
         Arguments
         ---------
         x, valid, table, state, shared
             See `forward`.
+        read : torch.Tensor
+            Like x, what the attention reads of these frames: x itself, or its norm.
 
         Returns
         -------
@@ -120,7 +122,7 @@ class Block(nn.Module):
             The attention map of these frames.
         """
         layout = self.attention.layout
-        parts = self.attention.project(self.norm(x), table)  # with the axes of x before dim
+        parts = self.attention.project(read, table)  # with the axes of x before dim
         if self.first:
             x, valid, parts = layout.expand(x), layout.expand(valid), tuple(layout.expand(part) for part in parts)
         if self.last:
@@ -163,9 +165,30 @@ class TransformerBlock(Block):
     ) -> BlockOutput:
         """See `Block.forward`."""
         after: BlockState = {**state} if state else {}
-        x, y, valid, shared = self.mix(x, valid, table, after, shared)
+        x, y, valid, shared = self.mix(x, self.norm(x), valid, table, after, shared)
         x = x + y
         return x + self.feed_forward(x), valid, after, shared
+
+
+class PostNormTransformerBlock(TransformerBlock):
+    """A Transformer block with a norm after each of its two sums, as in Vaswani et al. (arXiv 1706.03762) and in BASE models of
+    wav2vec 2.0, HuBERT and WavLM. Its arguments are those of `TransformerBlock`; the stack needs no norm of its own."""
+
+    def __init__(
+        self, dim: int, ffn_dim: int, attention: AttentionFactory, dropout: float = 0.0, first: bool = True, last: bool = True
+    ):
+        super().__init__(dim, ffn_dim, attention, dropout, first, last)
+        self.feed_forward[0] = nn.Identity()
+        self.leave = nn.LayerNorm(dim)
+
+    def forward(
+        self, x: Tensor, valid: Tensor, table: Tensor | None, state: BlockState | None = None, shared: Shared = None
+    ) -> BlockOutput:
+        """See `Block.forward`."""
+        after: BlockState = {**state} if state else {}
+        x, y, valid, shared = self.mix(x, x, valid, table, after, shared)
+        x = self.norm(x + y)
+        return self.leave(x + self.feed_forward(x)), valid, after, shared
 
 
 class ConvolutionalBlock(Block):
@@ -219,7 +242,8 @@ class ConformerBlock(ConvolutionalBlock):
     ) -> BlockOutput:
         """See `Block.forward`."""
         after: BlockState = {**state} if state else {}
-        x, y, valid, shared = self.mix(x + 0.5 * self.enter(x), valid, table, after, shared)
+        x = x + 0.5 * self.enter(x)
+        x, y, valid, shared = self.mix(x, self.norm(x), valid, table, after, shared)
         x = x + y
         y, after["convolution"] = self.convolution(self.norm_convolution(x), valid, after.get("convolution"))
         x = x + y
@@ -259,6 +283,6 @@ class BranchformerBlock(ConvolutionalBlock):
     ) -> BlockOutput:
         """See `Block.forward`."""
         after: BlockState = {**state} if state else {}
-        x, y, valid, shared = self.mix(x, valid, table, after, shared)
+        x, y, valid, shared = self.mix(x, self.norm(x), valid, table, after, shared)
         local, after["convolution"] = self.convolution(self.norm_convolution(x), valid, after.get("convolution"))
         return x + self.dropout(self.merge(torch.cat([y, local], dim=-1))), valid, after, shared

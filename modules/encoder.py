@@ -1,5 +1,6 @@
 """A stack of blocks around one attention, for whole utterances and for streams."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from inspect import signature
@@ -52,8 +53,7 @@ class Encoder(Streaming[EncoderState]):
         Look-ahead of the attention of each block, in frames, where it differs from block to block (MAA and SA). None: what
         `attention` says, in every block.
     position : callable or None
-        Factory of what adds positions to the frames before the first block, called as `position(dim=dim)`, such as `Sinusoids`.
-        None: nothing does.
+        Factory of what adds positions before the first block, called as `position(dim=dim)`, such as `Sinusoids`; None: nothing.
     norm : bool
         Whether a norm follows the last block. Blocks that end with one need none.
     pool : int
@@ -120,13 +120,13 @@ class Encoder(Streaming[EncoderState]):
         self.blocks = cast(Sequence[Block], blocks)  # type checkers take what a ModuleList holds for any modules
         self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
         self.dim, self.pool, self.position = dim, pool, (position or NoPosition)(dim=dim)
-        if self.position.lookahead % pool:
-            raise ValueError(f"the positions look {self.position.lookahead} frames ahead, which pool={pool} must divide")
         self.layout = self.blocks[0].attention.layout
         if any(block.attention.layout != self.layout for block in self.blocks):
             raise ValueError(f"lookaheads={lookaheads} must be equal in every block if the stack shares them (LLSA)")
         if any(a.lookahead != b.lookahead for i, (a, b) in enumerate(pairwise(self.blocks), 1) if i not in owners):
             raise ValueError(f"lookaheads={lookaheads} must be equal in the blocks that share a map: owners={owners}")
+        if math.isfinite(self.lookahead) and self.position.lookahead % pool:
+            raise ValueError(f"pool={pool} must divide the look-ahead of the positions, {self.position.lookahead} frames")
 
     @property
     def lookahead(self) -> float:

@@ -5,8 +5,10 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .attention.constant import constant
+from .streaming import GELU
 
 PositionState: TypeAlias = dict[str, Tensor]
 """What a position module keeps of the frames before, the streams of a batch at axis 0."""
@@ -54,6 +56,99 @@ class NoPosition(nn.Module):
     def initial_state(self, batch_size: int) -> PositionState:
         """The state of `batch_size` streams before their first frame."""
         return {}
+
+
+class ConvolutionalPosition(NoPosition):
+    """Adds to each frame what a convolution makes of the frames around it: the relative positions of wav2vec 2.0 (Baevski et
+    al., arXiv 2006.11477), HuBERT and WavLM, and with several layers those of data2vec (Baevski et al., arXiv 2202.03555).
+
+    A layer is a convolution in groups and a GELU. As trained, its frame t reads frames t - kernel // 2 and on, as many as there
+    are taps. A smaller `lookahead` leaves out the taps of the frames after that; the weights keep them all, so that they load.
+
+    Arguments
+    ---------
+    dim : int
+        Width of the frames.
+    kernel : int
+        Taps of a layer.
+    groups : int
+        Groups of channels that do not read each other; they divide `dim`.
+    layers : int
+        Number of layers, one after the other.
+    bare : bool
+        Whether a norm without weights stands between convolution and GELU.
+    norm : bool
+        Whether a norm follows the sum, as it does before blocks that end with a norm.
+    lookahead : int or None
+        How many later frames a frame reads, which the layers share evenly. None: as many as trained.
+
+    Raises
+    ------
+    ValueError
+        If the arguments do not fit together.
+
+    Example
+    -------
+    >>> position = ConvolutionalPosition(8, kernel=6, groups=2, lookahead=1)
+    >>> position(torch.rand(1, 5, 8), torch.ones(1, 5, dtype=torch.bool))[0].shape
+    torch.Size([1, 5, 8])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        kernel: int = 128,
+        groups: int = 16,
+        layers: int = 1,
+        bare: bool = False,
+        norm: bool = False,
+        lookahead: int | None = None,
+    ):
+        super().__init__(dim)
+        if min(kernel, groups, layers) < 1 or dim % groups:
+            raise ValueError(
+                f"kernel={kernel}, groups={groups} and layers={layers} must be 1 or more, and groups divide dim={dim}"
+            )
+        self.left = kernel // 2
+        most = layers * (kernel - 1 - self.left)
+        self.lookahead = most if lookahead is None else lookahead
+        if not 0 <= self.lookahead <= most:
+            raise ValueError(f"lookahead={lookahead} must be from 0 to {most} frames, as far as the taps reach")
+        self.ahead = [(self.lookahead + i) // layers for i in reversed(range(layers))]  # of each layer
+        self.dim, self.groups, self.bare, self.activation = dim, groups, bare, GELU()
+        std = 2 / (kernel * dim) ** 0.5
+        self.weight = nn.ParameterList(std * torch.randn(dim, dim // groups, kernel) for _ in range(layers))
+        self.bias = nn.ParameterList(torch.zeros(dim) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
+
+    def forward(self, x: Tensor, valid: Tensor, state: PositionState | None = None) -> tuple[Tensor, Tensor, PositionState]:
+        """See `NoPosition.forward`."""
+        late, time = self.lookahead, x.size(1)
+        if state is None:  # nothing comes before a whole utterance, and nothing after it
+            x, valid = F.pad(x, (0, 0, 0, late)), F.pad(valid, (0, late))
+            x, valid, _ = self.forward(x, valid, self.initial_state(x.size(0)))
+            return x[:, late:], valid[:, late:], {}
+        if time == 0:
+            return x, valid, state
+        x = torch.cat([state["x"], x.masked_fill(~valid[..., None], 0.0)], dim=1)
+        valid = torch.cat([state["valid"], valid], dim=1)
+        after, y = {"x": x[:, time:], "valid": valid[:, time:]}, x[:, late:]
+        for i, (weight, bias, ahead) in enumerate(zip(self.weight, self.bias, self.ahead)):
+            y = torch.cat([state[f"layer{i}"], y], dim=1)
+            after[f"layer{i}"] = y[:, time:]
+            y = F.conv1d(y.mT, weight[..., : self.left + 1 + ahead], bias, groups=self.groups).mT  # (batch, time, dim)
+            y = self.activation(F.layer_norm(y, (self.dim,)) if self.bare else y)
+            late -= ahead
+            y = y.masked_fill(~valid[:, late : late + time, None], 0.0)
+        return self.norm(x[:, :time] + y), valid[:, :time], after
+
+    def initial_state(self, batch_size: int) -> PositionState:
+        x = self.bias[0]
+        return {
+            "x": x.new_zeros(batch_size, self.lookahead, self.dim),
+            "valid": x.new_zeros(batch_size, self.lookahead, dtype=torch.bool),
+            **{f"layer{i}": x.new_zeros(batch_size, self.left + n, self.dim) for i, n in enumerate(self.ahead)},
+        }
 
 
 class Sinusoids(NoPosition):
