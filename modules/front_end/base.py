@@ -48,9 +48,7 @@ class FrontEnd(Streaming[Tensor]):
     window: int
     """Samples that the frames of a hop read."""
     per_frame: int = 1
-    """Number of features for each hop."""
-    early: int = 0
-    """Number of features before those of the first hop."""
+    """Number of features for each hop. Before those of the first hop there may be a few more."""
 
     def __init__(self, pool: int = 1, form: str = "streaming"):
         super().__init__()

@@ -54,7 +54,7 @@ class FbankFrontEnd(FrontEnd):
     (torch.Size([2, 25, 8]), tensor([25, 15]))
     """
 
-    hop, window, per_frame, early = 640, 1360, 4, 3
+    hop, window, per_frame = 640, 1360, 4
 
     mean: Tensor
     std: Tensor

@@ -40,7 +40,7 @@ class WhisperFrontEnd(FrontEnd):
     (torch.Size([2, 50, 8]), tensor([25, 15]))
     """
 
-    hop, window, per_frame, early = 320, 1040, 2, 3
+    hop, window, per_frame = 320, 1040, 2
 
     ceiling: Tensor
 

@@ -40,9 +40,9 @@ def span_mask(lengths: Tensor, time: int, mask_prob: float, mask_length: int) ->
     return mask & length_mask(lengths, time)
 
 
-def stack_features(features: Tensor, stack: int) -> Tensor:
-    """Put the features of each hop side by side: (batch, extra + time * stack, dim) -> (batch, time, stack * dim)."""
-    return features[:, features.size(1) % stack :].unflatten(1, (-1, stack)).flatten(2)  # extra < stack, before the first hop
+def stack_features(features: Tensor, stack: int, time: int) -> Tensor:
+    """Put the features of each hop side by side: (batch, a few + time * stack, dim) -> (batch, time, stack * dim)."""
+    return features[:, features.size(1) - time * stack :].unflatten(1, (time, stack)).flatten(2)
 
 
 def check(num_codes: int, mask_prob: float, mask_length: int) -> None:

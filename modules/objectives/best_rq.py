@@ -47,7 +47,7 @@ class BESTRQ(nn.Module):
     ):
         super().__init__()
         check(num_codes, mask_prob, mask_length)
-        if front_end.per_frame == 1:
+        if front_end.per_frame == front_end.pool:
             raise ValueError("BESTRQ needs a front end with fixed features (FbankFrontEnd); use Wav2Vec2 with this one")
         self.mask_prob, self.mask_length, self.noise, self.stack = mask_prob, mask_length, noise, front_end.per_frame
         self.quantiser = RandomProjectionQuantizer(self.stack * front_end.feature_dim, code_dim, num_codes)
@@ -87,7 +87,7 @@ class BESTRQ(nn.Module):
         """
         features, lengths = front_end.features(samples, lengths)
         with torch.autocast(features.device.type, enabled=False):  # half precision would move some frames to another code
-            targets = self.codes(stack_features(features, self.stack))
+            targets = self.codes(stack_features(features, self.stack, -(-samples.size(1) // front_end.hop)))
         mask = span_mask(lengths, targets.size(1), self.mask_prob, self.mask_length)
         hidden = mask.repeat_interleave(self.stack, dim=1)
         hidden = F.pad(hidden, (features.size(1) - hidden.size(1), 0))[..., None]

@@ -64,10 +64,11 @@ class Wav2Vec2(nn.Module):
     ) -> tuple[Tensor, Stats]:
         """See `BESTRQ.forward`. The stats are `accuracy`, `codes`, the perplexity of both codebooks, and `temperature`."""
         features, lengths = front_end.features(samples, lengths)
-        latents = self.norm(stack_features(features, self.stack))  # (batch, time, width)
-        x = front_end.project(features)
-        mask = span_mask(lengths, x.size(1), self.mask_prob, self.mask_length)
-        y, _ = encoder(torch.where(mask[..., None], self.hidden.to(x.dtype), x), lengths)
+        time = -(-samples.size(1) // front_end.hop)
+        latents = self.norm(stack_features(features, self.stack, time))  # (batch, time, width)
+        mask = span_mask(lengths, time, self.mask_prob, self.mask_length)
+        x, hidden = front_end.project(features), mask.repeat_interleave(front_end.pool, dim=1)[..., None]
+        y, _ = encoder(torch.where(hidden, self.hidden.to(x.dtype), x), lengths)
         self.quantiser.quantiser.update_temp(step)
         targets, meta = self.quantiser(latents[mask][None])  # (1, masked, target_dim)
         negatives = self._negatives(mask)  # (masked, negatives)

@@ -7,13 +7,28 @@ from functools import partial
 import pytest
 import torch
 from cases import DIM, FRONT_ENDS, assert_close, named, noise, splits, stream
-from speech_attention.front_end import FbankFrontEnd, WhisperFrontEnd
+from speech_attention.front_end import ConvolutionalFrontEnd, FbankFrontEnd, WaveformFrontEnd, WhisperFrontEnd
 
-STREAMING = {**FRONT_ENDS, "whisper": WhisperFrontEnd, "whisper-pool3": partial(WhisperFrontEnd, pool=3)}
-ORIGINAL = {"whisper-original": partial(WhisperFrontEnd, form="original")}
+BASE = partial(ConvolutionalFrontEnd, channels=4)
+LARGE = partial(ConvolutionalFrontEnd, channels=4, norm="layer", bias=True, normalize=True)
+STREAMING = {
+    **FRONT_ENDS,
+    "fbank-pool2": partial(FbankFrontEnd, pool=2),
+    "waveform-pool2": partial(WaveformFrontEnd, channels=4, pool=2),
+    "base": BASE,
+    "large": LARGE,
+    "large-pool2": partial(LARGE, pool=2),
+    "whisper": WhisperFrontEnd,
+    "whisper-pool3": partial(WhisperFrontEnd, pool=3),
+}
+ORIGINAL = {
+    "base-original": partial(BASE, form="original"),
+    "large-original-pool2": partial(LARGE, form="original", pool=2),
+    "whisper-original": partial(WhisperFrontEnd, form="original"),
+}
 every_front_end = pytest.mark.parametrize("build", **named({**STREAMING, **ORIGINAL}))
 every_streaming_front_end = pytest.mark.parametrize("build", **named(STREAMING))
-HOPS = {"fbank": 640, "waveform": 320, "whisper": 320, "whisper-pool3": 960, "whisper-original": 320}  # at 16 kHz
+HOPS = {"fbank": 640, "fbank-pool2": 1280, "large": 320, "large-pool2": 640, "whisper-pool3": 960, "whisper-original": 320}
 
 
 @pytest.mark.parametrize("name", HOPS)
