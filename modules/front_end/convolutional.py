@@ -143,10 +143,10 @@ class ConvolutionalFrontEnd(FrontEnd):
         ValueError
             If there are none, or their samples are no numbers.
         """
-        norm, first = self.norms[0], self.convolutions[0]
+        norm, first = self.norms[0], {name: weight.double().cpu() for name, weight in self.convolutions[0].named_parameters()}
         if not self.normalize and not isinstance(norm, TimeNorm):
             return
-        size, (stride,) = self.kernels[0], first.stride
+        size, stride = self.kernels[0], self.strides[0]
         count, power, mean, second = (torch.zeros(shape, dtype=torch.float64) for shape in ((2,), (), (size,), (size, size)))
         for samples in utterances:
             samples = samples.double().cpu()
@@ -163,7 +163,7 @@ class ConvolutionalFrontEnd(FrontEnd):
         if self.normalize:
             self.gain.copy_(gain)
         if isinstance(norm, TimeNorm):
-            weight, mean, second = gain * first.weight[:, 0].double().cpu(), mean / count[1], second / count[1]
-            bias = 0.0 if first.bias is None else first.bias.double().cpu()
-            norm.mean.copy_(weight @ mean + bias)
-            norm.var.copy_(((weight @ (second - mean[:, None] * mean)) * weight).sum(dim=1).clamp(min=0))
+            mean, second = gain * mean / count[1], gain**2 * second / count[1]
+            matrix = first["weight"][:, 0]  # (channels, size)
+            norm.mean.copy_(matrix @ mean + first.get("bias", 0.0))
+            norm.var.copy_(((matrix @ (second - mean[:, None] * mean)) * matrix).sum(dim=1).clamp(min=0))

@@ -23,6 +23,7 @@ class WaveformFrontEnd(FrontEnd):
 
     Example
     -------
+    >>> import torch
     >>> front_end = WaveformFrontEnd(dim=8, channels=4)
     >>> front_end(torch.rand(1, 16000), torch.tensor([16000]))[0].shape
     torch.Size([1, 50, 8])
