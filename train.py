@@ -138,7 +138,7 @@ def test(brain: FinetuneBrain, hparams: dict, config: dict, sets: dict, manifest
     if hparams["lm"] is not None:
         lm, description = hparams["arpa"]
         with_lm = beam_search.test(brain, lm, description, sets, folder)
-    start = run_folder.origin(hparams["weights"] or hparams["pretrained"])
+    start = run_folder.origin(hparams)
     tested = summary.Tested(offline, streaming, with_lm)
     result = summary.build(hparams, experiment.identity(config), start, brain, tested, manifests)
     files.write_json(folder / "summary.json", result)

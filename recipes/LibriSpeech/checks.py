@@ -57,6 +57,9 @@ RULES = (
     *(Rule(key, *_size) for key in ("dim", "ffn_dim", "num_heads", "kernel_size", "num_layers", "eval_batch_size")),
     Rule("left_context", *_within(0, LIMITS["left_context"])),
     Rule("lookahead", *_within(0, LIMITS["lookahead"])),
+    Rule("pool", *_within(1, 64)),
+    Rule("position_lookahead", *_within(0, LIMITS["lookahead"])),
+    Rule("form", (None, "original", "streaming").__contains__, "original or streaming, or null", ("original", "streaming")),
     Rule("dropout", (lambda value: 0 <= value < 1), "a part of the activations, from 0 to below 1"),
     Rule("max_grad_norm", (lambda value: 0 < value < math.inf), "above 0"),
     Rule("weight_decay", (lambda value: 0 <= value <= 100), "from 0 to 100"),
@@ -81,6 +84,7 @@ RULES = (
 
 
 PATHS = {"output_folder": False, "embedded_folder": False, "lm": True, "lm_folder": False, "pretrained": True, "weights": True}
+PATHS |= {"start": True, "start_sha256": True}
 """Keys of files and folders, but for data_folder, see `choose_splits`; True where null says that there is none."""
 KINDS = {bool: "True or False", int: "a whole number", float: "a number", list: "a list", dict: "a block"}
 """Kinds of values, in words."""
@@ -95,6 +99,8 @@ SUPPLIED = {
     "schedule": dict.fromkeys(("update", "updates"), "epochs") | {"warmup": "pretrain.warmup and finetune.warmup"},
 }
 """Entries of blocks that the recipe fills in itself, and the keys that decide them."""
+OF_THEIR_OWN = {("encoder", "dropout"), ("front_end", "dropout"), ("front_end", "norm")}
+"""Entries of blocks that have the name of a key, and may differ from it."""
 TAGS = "!new:", "!name:", "!module:", "!apply:", "!ref", "!copy", "!tuple", "!include:", "!PLACEHOLDER", "tag:", "!!"
 """What the tags of HyperPyYAML and of YAML itself begin with."""
 
@@ -134,7 +140,7 @@ def check_values(config: dict) -> None:
         raise UserError(f"name={name} must serve as the name of a folder: no slash, not . or .., at most 200 bytes")
     for block in ("front_end", "encoder", "model"):
         for entry, value in config[block].items() if isinstance(config[block], dict) else ():
-            if entry in config and value != config[entry] and entry != "dropout":
+            if entry in config and value != config[entry] and (block, entry) not in OF_THEIR_OWN:
                 raise UserError(f"{block}.{entry} is not the {entry} of the experiment: give {entry} instead")
     speeds = config["speed_perturb"].get("speeds", [100]) if isinstance(config["speed_perturb"], dict) else [100]
     if not isinstance(speeds, list) or not speeds or not all(type(speed) is int and 10 <= speed <= 1000 for speed in speeds):
@@ -145,8 +151,9 @@ def check_values(config: dict) -> None:
         )
     if config["ckpt_interval_minutes"] and config["ckpt_interval_steps"]:
         raise UserError("ckpt_interval_minutes and ckpt_interval_steps are both above 0: set one of them to 0")
-    if config["pretrained"] and config["weights"]:
-        raise UserError("both pretrained and weights are given: start from one of them")
+    begins = [key for key in ("start", "pretrained", "weights") if config[key]]
+    if len(begins) > 1:
+        raise UserError(f"both {begins[0]} and {begins[1]} are given: start from one of them")
     if config["finetune"]["layer_decay"] < 1 and config["matrix_opt_class"] is not None:
         raise UserError("finetune.layer_decay is for opt_class: give --matrix_opt_class null, or leave it at 1.0")
     if config["weights"] is None and not config["finetune"]["epochs"]:

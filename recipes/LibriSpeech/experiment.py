@@ -25,13 +25,14 @@ from recipes.LibriSpeech.checks import (
     choose_splits,
     did_you_mean,
 )
+from recipes.LibriSpeech.public import shape
 from recipes.LibriSpeech.training import optimization
 from recipes.LibriSpeech.yaml_text import in_words, naming, tag_of
 
 INCIDENTAL = {"output_folder", "data_folder", "embedded_folder", "stage", "download", "num_workers", "ckpt_interval_minutes"}
-INCIDENTAL |= {"ckpt_interval_steps", "eval_batch_size", "skip_bad", "lm", "lm_folder", "tensorboard"}
+INCIDENTAL |= {"ckpt_interval_steps", "eval_batch_size", "skip_bad", "lm", "lm_folder", "tensorboard", "start"}
 """Keys that may change between two starts of one experiment: they do not change what it computes from the same data."""
-PARTICULAR = {"left_context", "lookahead", "kernel_size", "pairs"}
+PARTICULAR = {"left_context", "lookahead", "kernel_size", "pairs", "form", "position_lookahead", "positions"}
 """Keys that some attentions and blocks read, and others do not."""
 REFERENCE = re.compile(r"!ref <(\w+)>")
 """A key that a YAML file uses elsewhere."""
@@ -130,15 +131,23 @@ def resolve(path: str | Path, overrides: str | Mapping[str, Any] = "") -> str:
     merged = yaml_text.parse(shared)
     optional = {key for key, value in merged.items() if value is None}
     merge(merged, yaml_text.parse((HPARAMS / "scale" / f"{scale}.yaml").read_text()))
+    given = {**merged, **of_path, **last}
+    if given["output_folder"] is None:
+        data = "embedded" if given["data_folder"] is None else "librispeech"
+        given["output_folder"] = f"results/runs/{run_name(given['name'], scale, data, given['seed'])}"
+    public = shape.values(given, last, Path(str(given["output_folder"])))
+    merge(merged, public, optional=optional)
     merge(merged, of_path, optional=optional)
+    if public:  # whose blocks stay, whatever the attention: the position before them knows the order of frames
+        merged["block"] = public["block"]
     merge(merged, last, optional=optional)
+    merged["output_folder"] = given["output_folder"]
     choose_splits(merged)
-    if merged["output_folder"] is None:
-        data = "embedded" if merged["data_folder"] is None else "librispeech"
-        merged["output_folder"] = f"results/runs/{run_name(merged['name'], scale, data, merged['seed'])}"
     check_entries(merged)
     if open_keys := [key for key, value in merged.items() if tag_of(value) == "!PLACEHOLDER"]:
         raise UserError(f"{path} has no {', '.join(open_keys)}: give the YAML of an attention, as {', '.join(attention_files())}")
+    if public:
+        shape.finish(merged)
     text = yaml_text.dump(merged)
     whole = "model" in of_path
     if whole or not isinstance(overrides, str):
@@ -146,7 +155,7 @@ def resolve(path: str | Path, overrides: str | Mapping[str, Any] = "") -> str:
     with naming(path):
         resolved = yaml_text.parse(resolve_references(text).getvalue())
     check_entries(resolved)  # what was a reference has its value now
-    comments = comments_of(shared, own, *[key for key, value in last.items() if tag_of(value)])
+    comments = comments_of(shared, own, *public, *[key for key, value in last.items() if tag_of(value)])
     return yaml_text.annotate(yaml_text.dump(resolved), comments, yaml_text.sections(shared))
 
 

@@ -6,6 +6,7 @@ import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ruamel.yaml
 from speechbrain.utils.distributed import if_main_process
@@ -14,6 +15,7 @@ from recipes import files
 from recipes.command_line import UserError
 from recipes.LibriSpeech import yaml_text
 from recipes.LibriSpeech.experiment import INCIDENTAL, config_hash, identity
+from recipes.LibriSpeech.public import folder as public
 from recipes.LibriSpeech.summary import Summary
 from recipes.LibriSpeech.training import optimization
 
@@ -87,7 +89,7 @@ def check(folder: str | Path, config: dict) -> None:
         return
     if "model" not in before:
         raise damaged(Path(folder) / CONFIG)
-    before = optimization.completed(before)
+    before, config = optimization.completed(before), optimization.completed(config)
     changed = [key for key in sorted(config.keys() - INCIDENTAL) if config[key] != before.get(key)]
     if changed:
         raise UserError(
@@ -153,20 +155,24 @@ def check_start(start: str | None, checksums: Mapping[str, str]) -> None:
         raise UserError(f"{', '.join(both)} would be evaluated on, and {start} was trained on it: give other dev or test splits")
 
 
-def origin(start: str | None) -> dict | None:
+def origin(hparams: Mapping[str, Any]) -> dict | None:
     """What an experiment began with, for its summary.
 
     Arguments
     ---------
-    start : str or None
-        Its `weights` or `pretrained`.
+    hparams : dict
+        Of the experiment: its `weights`, `pretrained` or `start`.
 
     Returns
     -------
     dict or None
-        Name of the folder or file; of a folder the hash of the configuration, and the command if it is there. None without
-        a start.
+        Name of the folder or file; of an experiment the hash of the configuration, and the command if it is there; of a public
+        encoder the revision and the SHA-256 of its weights. None without a start.
     """
+    if hparams["start"] is not None:
+        name, revision = public.called(hparams["start"])
+        return {"name": name, "revision": revision, "sha256": hparams["start_sha256"], "config_hash": None, "command": None}
+    start = hparams["weights"] or hparams["pretrained"]
     if start is None:
         return None
     config, summary = read_config(start), Path(start) / "summary.json"
@@ -185,7 +191,7 @@ def command(arguments: Sequence[str]) -> str:
     >>> command(["hparams/sa.yaml", "--data_folder", "/data", "--device", "cpu", "--lm", "/text.gz", "--seed", "2"])
     'python train.py hparams/sa.yaml --seed 2 --data_folder LIBRISPEECH --lm LM'
     """
-    drop = INCIDENTAL | {"device", "distributed_backend"}
+    drop = (INCIDENTAL | {"device", "distributed_backend"}) - {"start"}
     processes = int(os.environ.get("WORLD_SIZE", 1))  # as torchrun says
     words, keep = [*(["torchrun", f"--nproc_per_node={processes}"] if processes > 1 else ["python"]), "train.py"], True
     for word in arguments:
@@ -194,11 +200,19 @@ def command(arguments: Sequence[str]) -> str:
         if word.startswith("--"):
             keep = word[2:].partition("=")[0] not in drop
         if keep:
-            words.append(word)
+            words.append(_named(word, words[-1]))
     given = {word.partition("=")[0] for word in arguments}
     for option, place in (("--data_folder", "LIBRISPEECH"), ("--lm", "LM")):
         words += [option, place] if option in given else []
     return " ".join(map(_quoted, words))
+
+
+def _named(word: str, before: str) -> str:
+    """The folder of a public encoder by its name alone; any other word as it is."""
+    option, equals, value = word.partition("=") if word.startswith("--start=") else ("", "", word)
+    if (equals or before == "--start") and Path(value).is_dir():
+        return option + equals + Path(value).resolve().name
+    return word
 
 
 def _quoted(word: str) -> str:

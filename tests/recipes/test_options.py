@@ -23,7 +23,7 @@ def test_help_has_every_key_with_comment_default_and_choices(capsys):
     joined = " ".join(text.split())
     for comment in yaml_text.comments(shared).values():
         assert comment in joined
-    assert [f"\n{heading}:\n" in text for heading in yaml_text.sections(shared).values()] == [True] * 7
+    assert [f"\n{heading}:\n" in text for heading in yaml_text.sections(shared).values()] == [True] * 8
     assert f"One of {', '.join(SCALES)}. [mini]" in joined
     assert "One of all, pretrain, finetune, test, show. [all]" in joined
     assert "Width of the frames. [base 768; cpu, mini 128; medium, small 256]" in joined

@@ -67,7 +67,9 @@ def test_older_runs_have_their_values_as_json(run, tree, tmp_path, capsys):
     assert make_old(run) == config == loading.load(run).config
     for name, tensor in loading.load(run).model.state_dict().items():
         assert torch.equal(tensor, model.state_dict()[name])
-    assert run_folder.origin(str(run))["config_hash"] == experiment.config_hash(experiment.identity(config))
+    assert run_folder.origin({"start": None, "weights": str(run), "pretrained": None})["config_hash"] == experiment.config_hash(
+        experiment.identity(config)
+    )
     root = tmp_path / "LibriSpeech"
     assert "another seed" in fails(capsys, root, run, stage="test", pretrain="{epochs: 0}", seed="7")
     assert not (run / "hyperparams.yaml").exists()

@@ -16,6 +16,7 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from recipes.command_line import UserError, mendable
 from recipes.LibriSpeech import run_folder, saved
 from recipes.LibriSpeech.inference import loading
+from recipes.LibriSpeech.public import load
 from recipes.LibriSpeech.training import logs
 
 State = dict[str, torch.Tensor]
@@ -144,8 +145,9 @@ def check(hparams: Mapping[str, Any], config: Mapping[str, Any], debug: bool) ->
             )
     elif stage != "pretrain" and tuned is None and (start or stage == "finetune" and hparams["pretrain"]["epochs"]):
         starting_weights(hparams, config)
-    if start:
-        run_folder.origin(start)
+    if hparams["start"] and tuned is None and saved.latest(folder / "pretrain" / "checkpoints") is None:
+        load.load(hparams["model"], hparams["start"])  # for good: what is trained first begins with these weights
+    run_folder.origin(hparams)
 
 
 def _verify(folder: Path) -> Checkpoint | None:

@@ -134,8 +134,21 @@ HELD = {("cpu", 60.0): 45.0, ("mini", 60.0): 35.0, ("mini", 40.0): 30.0}
 """Seconds of audio in a batch, where so many were asked for at a scale, before `data.batches` held what is asked for."""
 
 
-ADDED: dict[str, Any] = {"gain_db": 0.0, "finetune": {"head_updates": 0, "freeze_front_end": False, "layer_decay": 1.0}}
-"""Keys that older configurations lack, with the values at which nothing is done."""
+_FRONT_END, _ENCODER = {"pool": 1}, {"position": None, "pool": 1, "norm": True}
+ADDED: dict[str, Any] = {
+    "start": None, "start_sha256": None, "form": None, "position_lookahead": 0,
+    "positions": "rotary", "position": None, "pool": 1, "norm": True, "gain_db": 0.0,
+    "finetune": {"head_updates": 0, "freeze_front_end": False, "layer_decay": 1.0},
+    "front_end": _FRONT_END, "encoder": _ENCODER, "model": {"front_end": _FRONT_END, "encoder": _ENCODER},
+}  # fmt: skip
+"""Keys and entries of blocks that older configurations lack, with the values at which nothing is done."""
+
+
+def _filled(config: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration, and the entries that it lacks; blocks that it lacks are not made."""
+    blocks = {key: entries for key, entries in added.items() if isinstance(entries, dict)}
+    inner = {key: _filled(config[key], entries) for key, entries in blocks.items() if isinstance(config.get(key), dict)}
+    return {**{key: value for key, value in added.items() if key not in blocks}, **config, **inner}
 
 
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,13 +173,11 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     >>> completed({"finetune": {"epochs": 5}})["finetune"]
     {'head_updates': 0, 'freeze_front_end': False, 'layer_decay': 1.0, 'epochs': 5}
     """
-    if "finetune" in config:
-        blocks = {key: {**value, **config.get(key, {})} for key, value in ADDED.items() if isinstance(value, dict)}
-        config = {**ADDED, **config, **blocks}
+    config = _filled(config, ADDED) if "finetune" in config else dict(config)
     if "opt_class" in config or "weight_decay" not in config:
-        return dict(config)
+        return config
     decay, rate = config["weight_decay"], config.get("muon_lr")
-    stages = {name: dict(config[name]) for name in ("pretrain", "finetune") if name in config}
+    stages: dict[str, Any] = {name: dict(config[name]) for name in ("pretrain", "finetune") if name in config}
     for stage in stages.values():
         stage["batch_seconds"] = HELD.get((config["scale"], stage["batch_seconds"]), stage["batch_seconds"])
     return {
