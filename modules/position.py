@@ -136,7 +136,7 @@ class ConvolutionalPosition(NoPosition):
         for i, (weight, bias, ahead) in enumerate(zip(self.weight, self.bias, self.ahead)):
             y = torch.cat([state[f"layer{i}"], y], dim=1)
             after[f"layer{i}"] = y[:, time:]
-            y = F.conv1d(y.mT, weight[..., : self.left + 1 + ahead], bias, groups=self.groups).mT  # (batch, time, dim)
+            y = _convolve(y, weight[..., : self.left + 1 + ahead], self.groups) + bias  # (batch, time, dim)
             y = self.activation(F.layer_norm(y, (self.dim,)) if self.bare else y)
             late -= ahead
             y = y.masked_fill(~valid[:, late : late + time, None], 0.0)
@@ -149,6 +149,20 @@ class ConvolutionalPosition(NoPosition):
             "valid": x.new_zeros(batch_size, self.lookahead, dtype=torch.bool),
             **{f"layer{i}": x.new_zeros(batch_size, self.left + n, self.dim) for i, n in enumerate(self.ahead)},
         }
+
+
+def _convolve(x: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """A convolution over time without padding, of (batch, time + taps - 1, dim) with (dim, dim / groups, taps).
+
+    A few frames, as in a step of a stream, are a product of matrices: a convolution would lay out all its weights anew.
+    """
+    taps = weight.size(2)
+    if x.size(1) >= taps + 8:
+        return F.conv1d(x.mT, weight, groups=groups).mT
+    frames = x.unfold(1, taps, 1).unflatten(2, (groups, -1)).movedim(2, 0)  # (groups, batch, time, dim / groups, taps)
+    filters = weight.unflatten(0, (groups, -1)).flatten(2)  # (groups, dim / groups, dim / groups * taps)
+    y = torch.bmm(frames.flatten(3).flatten(1, 2), filters.mT)  # (groups, batch * time, dim / groups)
+    return y.unflatten(1, frames.shape[1:3]).movedim(0, 2).flatten(2)
 
 
 class Sinusoids(NoPosition):
