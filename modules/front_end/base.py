@@ -49,6 +49,8 @@ class FrontEnd(Streaming[Tensor]):
     """Samples that the frames of a hop read."""
     per_frame: int = 1
     """Number of features for each hop. Before those of the first hop there may be a few more."""
+    delay: int = 0
+    """Samples by which it hears the audio later than its original form does."""
 
     def __init__(self, pool: int = 1, form: str = "streaming"):
         super().__init__()

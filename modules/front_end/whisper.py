@@ -48,7 +48,7 @@ class WhisperFrontEnd(FrontEnd):
         super().__init__(pool, form)
         if num_mels < 1:
             raise ValueError(f"num_mels={num_mels} must be 1 filter or more")
-        self.dim, self.feature_dim = dim, num_mels
+        self.dim, self.feature_dim, self.delay = dim, num_mels, 0 if form == "original" else 200
         self.mel = MelSpectrogram(
             SAMPLE_RATE, n_fft=400, hop_length=160, n_mels=num_mels, center=False, norm="slaney", mel_scale="slaney"
         )
