@@ -3,12 +3,14 @@
 A kind is one entry of FAMILIES. Nothing else in this project knows them by name.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 Names = Mapping[str, Sequence[str]]
 """From a pattern of names of tensors here to the names there; of several, the tensors laid end to end."""
+Config = Mapping[str, Any]
+"""What a JSON file of a public encoder says."""
 
 
 @dataclass(frozen=True)
@@ -18,22 +20,25 @@ class Family:
     Arguments
     ---------
     keys : str
-        YAML of the keys that it decides; a word in braces stands for an entry of config.json, a number or True or False.
+        YAML of the keys that it decides; a word in braces stands for an entry of config.json, or for what `follows`.
     names : dict
         See `Names`.
     only : dict
-        Entries of config.json that must have this value: what is computed otherwise, nobody has written here. Where one is
-        missing it has this value.
+        From entries of config.json to the values that they may have; what is computed otherwise, nobody has written here. An
+        entry that is missing has the first of them.
     otherwise : dict
-        Values of other entries that are missing, as they are in older files.
+        Values of other entries, where they are missing.
+    follows : callable
+        Takes config.json and preprocessor_config.json; more entries for `keys`.
     zeros : str
         Pattern of tensors that are not there, and stand for zeros.
     """
 
     keys: str
     names: Names
-    only: Mapping[str, Any]
-    otherwise: Mapping[str, Any] = field(default_factory=dict)
+    only: Mapping[str, Sequence[Any]]
+    otherwise: Config = field(default_factory=dict)
+    follows: Callable[[Config, Config], dict[str, Any]] = lambda config, preprocessor: {}
     zeros: str = ""
 
 
@@ -75,9 +80,98 @@ front_end: !new:speech_attention.front_end.WhisperFrontEnd
         r"encoder\.norm\.(weight|bias)": [r"encoder.layer_norm.\1"],
         **_blocks("self_attn", "self_attn_layer_norm", "fc1", "fc2"),
     },
-    only={"activation_function": "gelu"},
+    only={"activation_function": ["gelu"]},
     otherwise={"num_mel_bins": 80, "max_source_positions": 1500},
     zeros=r".*\.k_proj\.bias",
 )
 
-FAMILIES = {"whisper": WHISPER}
+
+def _follows(config: Config, preprocessor: Config) -> dict[str, Any]:
+    """What the convolutions and the order of norms of wav2vec 2.0 and its kin are called here."""
+    post, widths = not config["do_stable_layer_norm"], config["conv_dim"]
+    return {
+        "block": "PostNormTransformerBlock" if post else "TransformerBlock",
+        "post": post,
+        "pre": not post,
+        "channels": widths[0] if isinstance(widths, list) and widths == [widths[0]] * 7 else None,
+        "normalize": preprocessor.get("do_normalize", config["feat_extract_norm"] == "layer"),
+    }
+
+
+WAV2VEC2 = Family(
+    keys="""\
+dim: {hidden_size}
+ffn_dim: {intermediate_size}
+num_layers: {num_hidden_layers}
+num_heads: {num_attention_heads}
+block: !name:speech_attention.blocks.{block} {{}}
+norm: {pre}
+positions: none
+position: !name:speech_attention.position.ConvolutionalPosition
+    kernel: {num_conv_pos_embeddings}
+    groups: {num_conv_pos_embedding_groups}
+    norm: {post}
+    lookahead: !ref <position_lookahead>
+front_end: !new:speech_attention.front_end.ConvolutionalFrontEnd
+    dim: !ref <dim>
+    channels: {channels}
+    norm: {feat_extract_norm}
+    bias: {conv_bias}
+    normalize: {normalize}
+    form: !ref <form>
+    pool: !ref <pool>
+""",
+    names={
+        r"front_end\.convolutions\.(\d+)\.(weight|bias)": [r"feature_extractor.conv_layers.\1.conv.\2"],
+        r"front_end\.norms\.(\d+)\.(weight|bias)": [r"feature_extractor.conv_layers.\1.layer_norm.\2"],
+        r"front_end\.norm\.(weight|bias)": [r"feature_projection.layer_norm.\1"],
+        r"front_end\.linear\.(weight|bias)": [r"feature_projection.projection.\1"],
+        r"encoder\.position\.(weight|bias)\.0": [r"encoder.pos_conv_embed.conv.\1"],
+        r"encoder\.(?:position\.)?norm\.(weight|bias)": [r"encoder.layer_norm.\1"],
+        **_blocks("attention", "layer_norm", "feed_forward.intermediate_dense", "feed_forward.output_dense"),
+    },
+    only={
+        "feat_extract_norm": ["group", "layer"],
+        "do_stable_layer_norm": [False, True],
+        "conv_bias": [False, True],
+        "conv_kernel": [[10, 3, 3, 3, 3, 2, 2]],
+        "conv_stride": [[5, 2, 2, 2, 2, 2, 2]],
+        "hidden_act": ["gelu"],
+        "feat_extract_activation": ["gelu"],
+        "layer_norm_eps": [1e-5],
+        "feat_proj_layer_norm": [True],
+        "conv_pos_batch_norm": [False],
+        "add_adapter": [False],
+        "adapter_attn_dim": [None],
+    },
+    otherwise={"conv_dim": [512] * 7, "num_conv_pos_embeddings": 128, "num_conv_pos_embedding_groups": 16},
+    follows=_follows,
+)
+
+WAVLM = replace(
+    WAV2VEC2,
+    keys=WAV2VEC2.keys.replace("positions: none", "positions: gated"),
+    names={
+        **WAV2VEC2.names,
+        r"encoder\.blocks\.(\d+)\.attention\.gate\.(weight|bias)": [r"encoder.layers.\1.attention.gru_rel_pos_linear.\2"],
+        r"encoder\.blocks\.(\d+)\.attention\.strength": [r"encoder.layers.\1.attention.gru_rel_pos_const"],
+        r"encoder\.blocks\.\d+\.attention\.buckets\.weight": ["encoder.layers.0.attention.rel_attn_embed.weight"],
+    },
+    only={**WAV2VEC2.only, "num_buckets": [320], "max_bucket_distance": [800]},
+)
+
+DATA2VEC = replace(  # convolutions with a norm over channels; positions from several of them
+    WAV2VEC2,
+    keys=WAV2VEC2.keys.replace(
+        "kernel: {num_conv_pos_embeddings}",
+        "kernel: {conv_pos_kernel_size}\n    layers: {num_conv_pos_embeddings}\n    bare: True",
+    ),
+    names={
+        r"encoder\.position\.(weight|bias)\.(\d+)": [r"encoder.pos_conv_embed.layers.\2.conv.\1"],
+        **{here: there for here, there in WAV2VEC2.names.items() if not here.endswith(r"\.0")},
+    },
+    only={**WAV2VEC2.only, "feat_extract_norm": ["layer"], "do_stable_layer_norm": [False]},
+    otherwise={**WAV2VEC2.otherwise, "num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19},
+)
+
+FAMILIES = {"wav2vec2": WAV2VEC2, "hubert": WAV2VEC2, "wavlm": WAVLM, "data2vec-audio": DATA2VEC, "whisper": WHISPER}

@@ -18,6 +18,8 @@ from recipes.LibriSpeech.yaml_text import naming, tag_of
 
 DECIDED = "dim", "ffn_dim", "num_layers", "num_heads", "block", "norm", "position", "positions", "front_end"
 """The keys that are not the user's where an experiment starts from a public encoder, but for fewer layers."""
+WORDS = "block", "feat_extract_norm"
+"""What is a word in `Family.keys`, of those that are known. All else is a number: other text could name any class."""
 KEPT = *DECIDED, "pool", "start_sha256"
 """The keys that an experiment takes over from the one whose weights it starts from, if that began with a public encoder."""
 
@@ -35,21 +37,23 @@ def family(name: str) -> tuple[Family, dict[str, Any]]:
     if kind not in FAMILIES:
         raise UserError(f"start={name} is a {kind!r} by its {folder.CONFIG}: there are {', '.join(FAMILIES)}")
     found = FAMILIES[kind]
-    config = {**found.otherwise, **config}
-    for entry, value in found.only.items():
-        if config.get(entry, value) != value:
-            raise UserError(f"start={name} has {entry}={config[entry]} in its {folder.CONFIG}: only {value} is supported")
+    config = {**{entry: some[0] for entry, some in found.only.items()}, **found.otherwise, **config}
+    for entry, some in found.only.items():
+        if not any(config[entry] == value and type(config[entry]) is type(value) for value in some):
+            supported = " or ".join(map(str, some))
+            raise UserError(f"start={name} has {entry}={config[entry]} in its {folder.CONFIG}: only {supported} is supported")
     return found, config
 
 
 def _described(name: str) -> dict[str, Any]:
     """The keys that its config.json decides, as YAML nodes."""
     found, config = family(name)
-    entries = {entry for _, entry, *_ in string.Formatter().parse(found.keys) if entry}
-    for entry in sorted(entries):  # numbers alone: what else came into the YAML could name any class
-        if type(config.get(entry)) not in (int, bool):
-            raise UserError(f"start={name}: its {folder.CONFIG} has {entry}={config.get(entry)}, where a whole number belongs")
-    return yaml_text.parse(found.keys.format_map(config)) | {"start_sha256": folder.sha256(name)}
+    follows = found.follows(config, folder.preprocessor(name))
+    for _, entry, *_ in string.Formatter().parse(found.keys):
+        value = {**config, **follows}.get(entry or "", 0)
+        if type(value) not in (int, bool) and entry not in WORDS:
+            raise UserError(f"start={name}: its {folder.CONFIG} has {entry}={value}, which is not what belongs there")
+    return yaml_text.parse(found.keys.format_map({**config, **follows})) | {"start_sha256": folder.sha256(name)}
 
 
 def _of_run(path: str | Path, keys: tuple[str, ...] = KEPT) -> dict[str, Any]:
