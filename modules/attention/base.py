@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .layout import Layout
-from .positions import rotary, rotate, sinusoids
+from .positions import buckets, rotary, rotate, sinusoids
 
 MixerState: TypeAlias = dict[str, Tensor]
 """What a `Mixer` keeps of the frames before: tensors of fixed shapes by name, each with the streams of a batch at axis 0."""
@@ -130,7 +130,8 @@ class Mixer(nn.Module):
 class Attention(Mixer):
     """Base of the softmax attentions. In `mix`, a subclass says which keys each query sees.
 
-    `mix` takes queries, keys and values, (batch, groups, frames, heads, head_dim) each; in a follower, values alone.
+    `mix` takes queries, keys and values, (batch, groups, frames, heads, head_dim) each; in a follower, values alone. A query with
+    gated positions has its gate for one more entry.
 
     Arguments
     ---------
@@ -139,8 +140,8 @@ class Attention(Mixer):
     num_heads : int
         Number of heads; dim / num_heads must be even.
     positions : str
-        `rotary`; `relative`, as in Transformer-XL (Dai et al., arXiv 1901.02860); or `none`, where only the window tells
-        earlier frames from later ones.
+        `rotary`; `relative`, as in Transformer-XL (Dai et al., arXiv 1901.02860); `gated`, as in WavLM (Chen et al., arXiv
+        2110.13900); or `none`, where only the window tells earlier frames from later ones.
     role : str or None
         Sharing of attention maps (Shim et al., ICLR 2022). An `owner` makes a map that later layers read. These layers, each
         a `follower`, have no queries, keys or positions of their own. None: the layer keeps its map to itself.
@@ -161,7 +162,7 @@ class Attention(Mixer):
         if num_heads < 1 or dim < 1 or dim % num_heads or (dim // num_heads) % 2:
             raise ValueError(f"num_heads={num_heads} must divide dim={dim} into heads of even width")
         allowed: tuple[tuple[str, str | None, tuple[str | None, ...]], ...] = (
-            ("positions", positions, ("rotary", "relative", "none")),
+            ("positions", positions, ("rotary", "relative", "gated", "none")),
             ("role", role, (None, "owner", "follower")),
             ("reuse", reuse, ("map", "queries")),
         )
@@ -177,6 +178,9 @@ class Attention(Mixer):
             if positions == "relative":
                 self.distance = nn.Linear(dim, dim, bias=False)
                 self.bias_content, self.bias_distance = (nn.Parameter(torch.zeros(num_heads, dim // num_heads)) for _ in "uv")
+            if positions == "gated":
+                self.gate, self.strength = nn.Linear(dim // num_heads, 8), nn.Parameter(torch.ones(num_heads))
+                self.buckets = nn.Embedding(320, num_heads)
         self.output = nn.Linear(dim, dim)
         self.register_buffer("empty", torch.empty(0), persistent=False)  # knows dtype and device, whatever becomes of the layers
 
@@ -193,24 +197,28 @@ class Attention(Mixer):
             assert table is not None, "rotary positions need the table of the frames' positions"
             qk = rotate(qk, table)
         q, k = qk.chunk(2, dim=-2)
+        if self.positions == "gated":
+            a, b = self.gate(x.unflatten(-1, (heads, -1))).unflatten(-1, (2, 4)).sum(-1).sigmoid().unbind(-1)  # (.., heads)
+            q = torch.cat([q, (a * (b * self.strength - 1) + 2)[..., None].to(q.dtype)], dim=-1)
         return q, k, v
 
     def finish(self, y: Tensor) -> Tensor:
         return self.output(y.flatten(-2))
 
     def bias(self, q: Tensor, distances: Tensor, spread: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor | None]:
-        """The part of the scores that depends on distances alone, for relative positions.
+        """The part of the scores that depends on distances, for relative and gated positions.
 
         The score of frame s for frame t, before its division by sqrt(head_dim), is
 
-            (q_s + u) . k_t + (q_s + v) . W sinusoids(s - t)
+            (q_s + u) . k_t + (q_s + v) . W sinusoids(s - t)                       relative
+            q_s . k_t + gate(x_s) * table[bucket(s - t)] * sqrt(head_dim)          gated
 
-        with two learned vectors u and v for each head, and a learned matrix W.
+        with two learned vectors u and v and a table for each head, and a learned matrix W.
 
         Arguments
         ---------
         q : torch.Tensor
-            (batch, queries, heads, head_dim).
+            (batch, queries, heads, head_dim), as `project` returns them.
         distances : torch.Tensor
             (n,), all distances s - t that occur.
         spread : callable
@@ -219,10 +227,13 @@ class Attention(Mixer):
         Returns
         -------
         q : torch.Tensor
-            q_s + u, the queries for the part that depends on keys; q itself if positions are not relative.
+            The queries for the part that depends on keys, such as q_s + u.
         bias : torch.Tensor or None
             (batch, heads, queries, keys), to be added to the scores before their division.
         """
+        if self.positions == "gated":
+            r = self.buckets(buckets(distances)) * self.head_dim**0.5  # (n, heads)
+            return q[..., :-1], spread(torch.einsum("bqh,nh->bhqn", q[..., -1], r.to(q.dtype)))
         if self.positions != "relative":
             return q, None
         r = self.distance(sinusoids(distances, self.distance.in_features).to(q.dtype)).unflatten(-1, (self.num_heads, -1))

@@ -1,4 +1,6 @@
-"""Positions of frames: rotary position embedding, and the sinusoids of relative positions."""
+"""Positions of frames: rotary position embedding, the sinusoids of relative positions, and the buckets of gated ones."""
+
+import math
 
 import torch
 from torch import Tensor
@@ -45,3 +47,20 @@ def rotate(x: Tensor, table: Tensor) -> Tensor:
 def sinusoids(distances: Tensor, dim: int) -> Tensor:
     """Encode distances as sines and cosines, as Transformer-XL does (Dai et al., arXiv 1901.02860): (n,) -> (n, dim)."""
     return rotary(distances, dim).flatten(-2)
+
+
+def buckets(distances: Tensor, count: int = 320, farthest: int = 800) -> Tensor:
+    """Number the distances s - t of T5 (Raffel et al., arXiv 1910.10683): exact for near frames, in logarithmic steps beyond.
+
+    Half of the buckets are for frames t before s, and half for those after it. Of each half, one half is exact; the rest reaches
+    to `farthest` frames, and its last bucket beyond. The logarithm is in float32, as where the weights were trained.
+
+    Example
+    -------
+    >>> buckets(torch.tensor([0, 79, 80, 90, 799, 5000, -1, -5000]))
+    tensor([  0,  79,  80,  84, 159, 159, 161, 319])
+    """
+    far, exact = distances.abs(), count // 4
+    steps = (far.clamp(min=exact).float() / exact).log() / math.log(farthest / exact) * exact
+    near = torch.where(far < exact, far, (exact + steps).long().clamp(max=count // 2 - 1))
+    return torch.where(distances < 0, count // 2, 0) + near

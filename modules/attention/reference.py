@@ -105,6 +105,7 @@ def reference_map(attention: Attention, x: Vectors, frames: dict[Key, int]) -> M
     q, k = {}, {}
     for key, vector in x.items():
         q[key], k[key], _ = attention.project(vector, attention.table(torch.tensor(frames[key])))  # (heads, head_dim) each
+        q[key] = q[key][:, : attention.head_dim]
     weights = {}
     for key in x:
         scores = {other: (q[key] * k[other]).sum(-1) for other in visible(attention, key, frames)}
@@ -113,9 +114,22 @@ def reference_map(attention: Attention, x: Vectors, frames: dict[Key, int]) -> M
                 distance = torch.tensor([frames[key] - frames[other]])
                 r = attention.distance(sinusoids(distance, attention.distance.in_features)).view_as(q[key])
                 scores[other] = ((q[key] + attention.bias_content) * k[other] + (q[key] + attention.bias_distance) * r).sum(-1)
-        softmax = (torch.stack(list(scores.values())) / math.sqrt(attention.head_dim)).softmax(dim=0)
-        weights[key] = dict(zip(scores, softmax))
+        logits = torch.stack(list(scores.values())) / math.sqrt(attention.head_dim)
+        if attention.positions == "gated":
+            logits = logits + torch.stack([gated_bias(attention, x[key], frames[key] - frames[other]) for other in scores])
+        weights[key] = dict(zip(scores, logits.softmax(dim=0)))
     return weights
+
+
+def gated_bias(attention: Attention, x: Tensor, distance: int) -> Tensor:
+    """What gated positions add to the scores (heads,) of a frame x (dim,) for the frame `distance` frames before it."""
+    far, biases = abs(distance), []
+    bucket = far if far < 80 else min(159, int(80 + 80 * math.log(far / 80, 10)))
+    for head, part in enumerate(x.chunk(attention.num_heads)):
+        a, b = (attention.gate(part)[i : i + 4].sum().sigmoid() for i in (0, 4))
+        gate = a * (b * attention.strength[head] - 1) + 2
+        biases.append(gate * attention.buckets.weight[bucket + (160 if distance < 0 else 0), head])
+    return torch.stack(biases)
 
 
 def reference_summary_mixing(mixing: SummaryMixing, x: Vectors, frames: dict[Key, int]) -> Vectors:

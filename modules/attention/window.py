@@ -150,7 +150,8 @@ class WindowedAttention(Attention):
         if self.role == "follower":
             window = self.left_context + 1 + self.layer_lookahead
             return {**cache, "shared": cache["v"].new_zeros(batch_size, self.layer_lookahead, self.num_heads, window)}
-        return {"q": cache["k"][:, : self.layer_lookahead], **cache}
+        width = self.head_dim + (self.positions == "gated")
+        return {"q": self.empty.new_zeros(batch_size, self.layer_lookahead, self.num_heads, width), **cache}
 
 
 class Stretches(torch.autograd.Function):

@@ -64,6 +64,8 @@ ATTENTIONS = {
     "AA-relative": Case(AA, {"positions": "relative"}, each=math.inf),
     "SA-relative": Case(SA, {**WINDOW, "positions": "relative"}, each=2),
     "LLSA-relative": Case(LLSA, {**WINDOW, "positions": "relative", "chunk": 2}, once=2, chunk=2),
+    "SA-gated-shared": Case(SA, {**WINDOW, "positions": "gated", "reuse": "queries"}, each=2, share=2),
+    "LLSA-gated": Case(LLSA, {**WINDOW, "positions": "gated", "chunk": 2}, once=2, chunk=2),
     "AA-shared": Case(AA, each=math.inf, share=2),
     "AA-relative-shared": Case(AA, {"positions": "relative", "reuse": "queries"}, each=math.inf, share=3),
     "MAA-shared": Case(MAA, {**WINDOW, "reuse": "queries"}, each=2, share=2),
