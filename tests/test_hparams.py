@@ -9,7 +9,7 @@ from recipes.command_line import UserError
 from recipes.LibriSpeech import experiment, yaml_text
 
 HPARAMS = Path(__file__).parents[1] / "hparams"
-SCALES = sorted(path.stem for path in (HPARAMS / "scale").glob("*.yaml"))
+SCALES = sorted(path.stem for path in (HPARAMS / "scale").glob("*.yaml") if "\ndim: " in path.read_text())
 NARROW = "{scale: %s, dim: 16, ffn_dim: 16, num_heads: 2}"
 
 

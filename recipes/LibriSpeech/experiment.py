@@ -145,6 +145,8 @@ def resolve(path: str | Path, overrides: str | Mapping[str, Any] = "") -> str:
     choose_splits(merged)
     check_entries(merged)
     if open_keys := [key for key, value in merged.items() if tag_of(value) == "!PLACEHOLDER"]:
+        if "front_end" in open_keys and "attention" not in open_keys:
+            raise UserError(f"scale {scale} has no sizes of its own: give --start, the folder or the Hub id of a public encoder")
         raise UserError(f"{path} has no {', '.join(open_keys)}: give the YAML of an attention, as {', '.join(attention_files())}")
     if public:
         shape.finish(merged)

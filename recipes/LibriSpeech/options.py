@@ -214,7 +214,7 @@ def _entries(path: tuple[str, ...], comments: dict, values: dict) -> list[str]:
 def _line(name: str, text: str) -> list[str]:
     """A name, and beside it a text, in as many lines as it needs."""
     first = f"{name:<{NAMES - 1}} "
-    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=" " * NAMES)
+    return textwrap.wrap(text, WIDTH, initial_indent=first, subsequent_indent=" " * NAMES, break_on_hyphens=False)
 
 
 def _at(node: Any, path: tuple[str, ...]) -> Any:

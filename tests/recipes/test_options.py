@@ -27,8 +27,8 @@ def test_help_has_every_key_with_comment_default_and_choices(capsys):
     assert f"One of {', '.join(SCALES)}. [mini]" in joined
     assert "One of all, pretrain, finetune, test, show. [all]" in joined
     assert "Width of the frames. [base 768; cpu, mini 128; medium, small 256]" in joined
-    assert "less memory, a third more time. [False; base True]" in joined
-    assert "epochs 0 leaves pre-training out. [base 200; cpu 0; medium, small 60; mini 2]" in joined
+    assert "less memory, a third more time. [False; adapt-gpu, base True]" in joined
+    assert "epochs 0 leaves pre-training out. [adapt, adapt-gpu, cpu 0; base 200; medium, small 60; mini 2]" in joined
     assert all(f"  --{option} " in text for option in options.RUN_OPTIONS)
     assert max(map(len, text.splitlines())) <= options.WIDTH
 

@@ -93,6 +93,7 @@ def test_bad_input_names_what_is_wrong(tree, tmp_path, capsys):
         ({"finetune": "{freeze_front_end: 1}"}, "finetune.freeze_front_end=1 must be True or False"),
         ({"finetune": "{layer_decay: 1.5}"}, "finetune.layer_decay=1.5 must be above 0, to 1"),
         ({"finetune": "{layer_decay: 0.9}", "scale": "cpu"}, "layer_decay is for opt_class: give --matrix_opt_class null"),
+        ({"scale": "adapt"}, "scale adapt has no sizes of its own: give --start"),
         ({"gain_db": "-6"}, "gain_db=-6 must be from 0 to 60"),
         ({"weights": "nowhere"}, "nowhere is not the folder of an experiment"),
         ({"lookaheads": "[1, 2, 3]"}, "lookaheads=[1, 2, 3] must have 2 entries"),

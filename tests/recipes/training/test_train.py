@@ -55,12 +55,16 @@ def test_debug_run_of_every_attention(tree, tmp_path, yaml, attention, frames):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scale", ["cpu", "small", "medium", "base"])
+@pytest.mark.parametrize("scale", ["cpu", "small", "medium", "base", "adapt", "adapt-gpu"])
 def test_debug_run_of_the_larger_scales(tree, tmp_path, scale):
-    narrow = {"front_end": "!new:speech_attention.front_end.WaveformFrontEnd {dim: 16, channels: 8}"} if scale == "base" else {}
+    waveform = "!new:speech_attention.front_end.WaveformFrontEnd {dim: 16, channels: 8}"
+    front_end = {"base": waveform, "adapt": "!new:speech_attention.front_end.WhisperFrontEnd {dim: 16, pool: 2}"}
+    narrow = {"front_end": front_end.get(scale, waveform)} if scale in ("base", "adapt", "adapt-gpu") else {}
+    if scale.startswith("adapt"):  # whose sizes come from a public encoder
+        narrow |= {"block": "!name:speech_attention.blocks.TransformerBlock {}", "grad_accumulation_factor": "1"}
     assert train.main(arguments(tree(), tmp_path / "run", "--debug", scale=scale, **narrow)) == 0
     summary = json.loads((tmp_path / "run-debug" / "summary.json").read_text())
-    assert summary["objective"] == {"base": "Wav2Vec2"}.get(scale, "BESTRQ")
+    assert summary["objective"] == ("Wav2Vec2" if scale in ("base", "adapt-gpu") else "BESTRQ")
     assert summary["latency"]["attention_ms"] == 160
 
 

@@ -14,7 +14,7 @@ from results.latency import budget
 
 HPARAMS = Path(__file__).parents[3] / "hparams"
 FILES = sorted(path for path in HPARAMS.glob("*.yaml") if path.stem != "experiment")
-SCALES = sorted(path.stem for path in (HPARAMS / "scale").glob("*.yaml"))
+SCALES = sorted(path.stem for path in (HPARAMS / "scale").glob("*.yaml") if "\ndim: " in path.read_text())
 NARROW = "dim: 16\nffn_dim: 16\nnum_heads: 2\n"  # latency does not depend on widths, time does
 NARROW_FRONT_END = "front_end: !new:speech_attention.front_end.WaveformFrontEnd {dim: 16, channels: 4}\n"
 PAPER = {"aa": None, "maa": 1920, "sa": 1920, "llsa": 160, "summary_mixing": 60, "shared_attention": None}  # ms, at base scale
