@@ -6,14 +6,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from recipes import files
@@ -24,6 +23,9 @@ SAFE, SHARDS, OLD = "model.safetensors", "model.safetensors.index.json", "pytorc
 """Where the weights are: whole, in several files with an index, and as older versions wrote them."""
 PREFIX = re.compile(r"^(wav2vec2|hubert|wavlm|data2vec_audio|model)\.")
 """What stands before the names of an encoder inside a larger model."""
+_NEW = "parametrizations.weight.original"
+DIVIDED = ("weight_g", "weight_v"), (f"{_NEW}0", f"{_NEW}1")
+"""Old and new names of the length and the direction of a weight, which is length * direction / norm of the direction."""
 PARTS = "encoder.", "feature_extractor.", "feature_projection."
 """What the names of an encoder's tensors begin with; the others, of a decoder for instance, are not read."""
 
@@ -36,7 +38,6 @@ class Unreachable(UserError):
     """There is no such folder, or no way to the Hub."""
 
 
-@functools.cache
 def find(name: str) -> Path:
     """The folder of a public encoder. One that is there is read as it is, and nothing is asked of the network.
 
@@ -57,9 +58,9 @@ def find(name: str) -> Path:
     if Path(name).exists() or not found:
         raise Unreachable(f"start={name} is no folder, and no name of the Hub, such as openai/whisper-base: give one of them")
     try:
-        folder = _download(found, CONFIG, PREPROCESSOR, SAFE, SHARDS, "model-*-of-*.safetensors")
+        folder = _download(*found.groups(), CONFIG, PREPROCESSOR, SAFE, SHARDS, "model-*-of-*.safetensors")
         if not (folder / SAFE).exists() and not (folder / SHARDS).exists():  # else both would come
-            folder = _download(found, CONFIG, PREPROCESSOR, OLD)
+            folder = _download(*found.groups(), CONFIG, PREPROCESSOR, OLD)
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise UserError(
             f"start={name}: there is no such folder here, and the Hub has none of this name and revision that you may read: "
@@ -75,8 +76,9 @@ def find(name: str) -> Path:
     return folder
 
 
-def _download(found: re.Match[str], *patterns: str) -> Path:
-    return Path(snapshot_download(found["id"], revision=found["revision"], allow_patterns=list(patterns)))
+@functools.cache  # an experiment asks several times
+def _download(name: str, revision: str | None, *patterns: str) -> Path:
+    return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
 
 
 def called(name: str) -> tuple[str, str | None]:
@@ -152,7 +154,6 @@ def weights(folder: Path) -> list[Path]:
     raise UserError(f"{folder} has no weights: no {SAFE}, no {SHARDS}, no {OLD}")
 
 
-@functools.cache
 def sha256(name: str) -> str:
     """The SHA-256 of its weights; of several files that of their sums, in order."""
     sums = [files.sha256(path) for path in weights(find(name))]
@@ -162,39 +163,36 @@ def sha256(name: str) -> str:
 def tensors(name: str) -> dict[str, Tensor]:
     """The tensors of its encoder, by their names there without a prefix, on the CPU and as they were saved.
 
-    The norm of a convolution's weight is taken out: (.., 1, taps) * (out, in, taps) under its two pairs of names -> `weight`.
+    The norm of a convolution's weight is taken out: of its length g and its direction v, see `DIVIDED`, one weight is made.
 
     Raises
     ------
     UserError
         If a file is damaged.
     """
-    found: dict[str, Tensor] = {}
-    for path in weights(find(name)):
-        found |= {PREFIX.sub("", key): tensor for key, tensor in _read(path) if PREFIX.sub("", key).startswith(PARTS)}
-    new = "parametrizations.weight.original"
-    for length, direction in (("weight_g", "weight_v"), (f"{new}0", f"{new}1")):
-        for key in [key for key in found if key.endswith(length)]:
-            stem = key.removesuffix(length)
+    found = {PREFIX.sub("", key): tensor for key, tensor in read(name, PARTS).items()}
+    for length, direction in DIVIDED:
+        for stem in [key.removesuffix(length) for key in found if key.endswith(length)]:
             if stem + direction in found:
-                g, v = found.pop(key).double(), found.pop(stem + direction).double()
+                g, v = found.pop(stem + length).double(), found.pop(stem + direction).double()
                 found[stem + "weight"] = g * v / v.norm(dim=(0, 1), keepdim=True)
     return found
 
 
-def _read(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """Each tensor of a file, with its name; nothing but tensors is made of it."""
-    try:
-        if path.suffix == ".bin":
-            yield from torch.load(path, map_location="cpu", weights_only=True).items()
-        else:
-            with safe_open(path, "pt") as file:
-                for key in file.keys():  # noqa: SIM118, it is no dict
-                    if PREFIX.sub("", key).startswith(PARTS):
-                        yield key, file.get_tensor(key)
-    except SafetensorError as error:
-        raise _damaged(path) from error
-    except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
-        if mendable(error):
-            raise
-        raise _damaged(path) from error
+def read(name: str, parts: tuple[str, ...] = ("",)) -> dict[str, Tensor]:
+    """Its tensors by their whole names; those whose names, without a prefix, begin with one of `parts`."""
+    found: dict[str, Tensor] = {}
+    for path in weights(find(name)):
+        try:
+            if path.suffix == ".bin":
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
+                found |= {key: value for key, value in loaded.items() if PREFIX.sub("", key).startswith(parts)}
+            else:
+                with safe_open(path, "pt") as file:
+                    wanted = [key for key in file.keys() if PREFIX.sub("", key).startswith(parts)]  # noqa: SIM118, no dict
+                    found |= {key: file.get_tensor(key) for key in wanted}
+        except Exception as error:  # torch raises many kinds for a file that is not a checkpoint
+            if mendable(error):
+                raise
+            raise _damaged(path) from error
+    return found

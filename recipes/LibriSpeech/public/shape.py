@@ -45,7 +45,7 @@ def family(name: str) -> tuple[Family, dict[str, Any]]:
     return found, config
 
 
-def _described(name: str) -> dict[str, Any]:
+def decided(name: str) -> dict[str, Any]:
     """The keys that its config.json decides, as YAML nodes."""
     found, config = family(name)
     follows = found.follows(config, folder.preprocessor(name))
@@ -95,7 +95,7 @@ def values(given: Mapping[str, Any], typed: Mapping[str, Any], run: Path) -> dic
     start, other = given.get("start"), given.get("weights") or given.get("pretrained")
     if start is not None:
         try:
-            found = _described(str(start))
+            found = decided(str(start))
         except folder.Unreachable:
             found = _of_run(run)
             if not found:
