@@ -201,7 +201,8 @@ def reference_encoder(encoder: "Encoder", x: Tensor, mix: Callable[..., tuple[Ve
     for block in encoder.blocks:
         if hasattr(block, "enter"):
             h = {key: vector + 0.5 * block.enter(vector) for key, vector in h.items()}
-        normed = {key: block.norm(vector) for key, vector in h.items()}
+        post = hasattr(block, "leave") and not hasattr(block, "enter")  # norms after the sums
+        normed = h if post else {key: block.norm(vector) for key, vector in h.items()}
         y, shared = mix(block.attention, normed, frames, shared)
         if hasattr(block, "merge"):
             normed = {key: block.norm_convolution(vector) for key, vector in h.items()}
@@ -213,6 +214,9 @@ def reference_encoder(encoder: "Encoder", x: Tensor, mix: Callable[..., tuple[Ve
             normed = {key: block.norm_convolution(vector) for key, vector in h.items()}
             y = reference_convolution(block.convolution, normed, frames)
             h = {key: block.leave(h[key] + y[key] + 0.5 * block.feed_forward(h[key] + y[key])) for key in h}
+        elif post:
+            h = {key: block.norm(vector) for key, vector in h.items()}
+            h = {key: block.leave(vector + block.feed_forward(vector)) for key, vector in h.items()}
         else:
             h = {key: vector + block.feed_forward(vector) for key, vector in h.items()}
     final = {t: h[key] for key, t in frames.items() if key[1] < layout.chunk}

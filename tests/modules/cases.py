@@ -1,19 +1,24 @@
 """What the contract runs over. A new attention is one line in `ATTENTIONS`, a new block type one in `BLOCKS`."""
 
 import math
+import random
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pytest
 import torch
 from speech_attention.attention import AA, LLSA, MAA, SA, SummaryMixing
-from speech_attention.blocks import BranchformerBlock, ConformerBlock, TransformerBlock
+from speech_attention.blocks import BranchformerBlock, ConformerBlock, PostNormTransformerBlock, TransformerBlock
+from speech_attention.ctc import GreedyDecoder
 from speech_attention.encoder import Encoder
-from speech_attention.front_end import FbankFrontEnd, WaveformFrontEnd
+from speech_attention.front_end import ConvolutionalFrontEnd, FbankFrontEnd, WaveformFrontEnd, WhisperFrontEnd
 from speech_attention.model import CTCModel
+from speech_attention.position import ConvolutionalPosition, Sinusoids
 from speech_attention.testing import LONG, TOLERANCE, gradients, noise, randomise, splits, stream  # noqa: F401  (for the tests)
 
 DIM, HEADS, DEPTH = 8, 2, 3
+TOKENS = ("<blank>", *" ABCDEFGHIJKLMNOPQRSTUVWXYZ '")
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,53 @@ BLOCKS = {
     "Conformer": partial(ConformerBlock, kernel_size=5),
     "Branchformer": partial(BranchformerBlock, kernel_size=5),
 }
+
+
+@dataclass(frozen=True)
+class Family:
+    """A tiny encoder of the shape of a public one. Its positions look `delay` frames ahead, of which there are 50 in a second."""
+
+    front_end: Callable
+    block: type
+    position: Callable
+    delay: int = 0
+    positions: str = "none"
+    norm: bool = True
+
+    def build(self, case, pool=1, depth=2, dtype=torch.float64, **options):
+        """A model around the attention of a case, with parameters drawn at random and statistics of noise."""
+        attention = case.factory() if case.attention is SummaryMixing else case.factory(positions=self.positions)
+        encoder = Encoder(
+            DIM, 2 * DIM, depth, self.block, attention, position=self.position, norm=self.norm, pool=pool, **options
+        )
+        model = randomise(CTCModel(self.front_end(DIM, pool=pool), encoder, 30).double())
+        model.front_end.fit([noise(16000)])
+        return model.to(dtype).eval()
+
+
+LATENTS = partial(ConvolutionalFrontEnd, channels=4)
+LATENTS_NORMED = partial(ConvolutionalFrontEnd, channels=16, norm="layer", normalize=True)
+CONVOLUTION = partial(ConvolutionalPosition, groups=2)
+FAMILIES = {
+    "wav2vec2-base": Family(LATENTS, PostNormTransformerBlock, partial(CONVOLUTION, kernel=6, norm=True), delay=2, norm=False),
+    "wav2vec2-large": Family(partial(LATENTS_NORMED, bias=True), TransformerBlock, partial(CONVOLUTION, kernel=8, lookahead=0)),
+    "data2vec": Family(
+        LATENTS_NORMED,
+        PostNormTransformerBlock,
+        partial(CONVOLUTION, kernel=5, layers=3, bare=True, norm=True, lookahead=4),
+        delay=4,
+        norm=False,
+    ),
+    "wavlm": Family(
+        LATENTS,
+        PostNormTransformerBlock,
+        partial(CONVOLUTION, kernel=16, norm=True, lookahead=2),
+        delay=2,
+        positions="gated",
+        norm=False,
+    ),
+    "whisper": Family(partial(WhisperFrontEnd, num_mels=8), TransformerBlock, partial(Sinusoids, rows=20)),
+}
 FRONT_ENDS = {"fbank": FbankFrontEnd, "waveform": partial(WaveformFrontEnd, channels=4)}
 
 
@@ -136,6 +188,51 @@ def build_model(case, block, front_end, depth=2, dtype=torch.float64):
     model = CTCModel(front_end(DIM), build_encoder(case, block, depth), 30)
     randomise(model.front_end.linear)
     return randomise(model.head) and model.to(dtype).eval()
+
+
+def tones(length, seed=0, dtype=torch.float64):
+    """Samples whose pitch and loudness change every 50 ms."""
+    steps = noise(2, length // 800 + 1, seed=seed).repeat_interleave(800, dim=1)[:, :length]
+    phase = (2 * torch.pi * 1000 * steps[0].exp() / 16000).cumsum(0)
+    return (0.1 * steps[1].exp() * phase.sin() + 0.01 * noise(length, seed=seed)).to(dtype)
+
+
+def enrich(model):
+    """Let the best token change from frame to frame, by a head that reads what differs between frames."""
+    with torch.no_grad():
+        samples = tones(32000, dtype=model.head.weight.dtype)
+        y, _ = model.encoder(*model.front_end(samples[None], torch.tensor([32000])))
+        model.head.bias.copy_(-model.head.weight @ y[0].mean(0))
+    return model
+
+
+def offline(model, samples):
+    """The text of a whole utterance."""
+    if len(samples) == 0:
+        return ""
+    with torch.no_grad():
+        log_probs, _ = model(samples[None], torch.tensor([len(samples)]))
+    return GreedyDecoder(TOKENS).step(log_probs[0].argmax(-1).tolist(), heard=0)[0]
+
+
+def run_all(recognizer, utterances, seed, most):
+    """Texts of utterances that begin, are fed and end at random, at most `most` at once."""
+    generator = random.Random(seed)
+    waiting, live, texts, frames = list(enumerate(utterances)), [], {}, {}
+    while waiting or live:
+        while waiting and len(live) < most and generator.random() < 0.5:
+            live.append((recognizer.open(), *waiting.pop(0)))
+        for one, _, samples in live:
+            if generator.random() < 0.8:  # some get nothing this time
+                one.feed(samples[one.heard :][: generator.randint(0, 3000)])
+            if one.heard == len(samples):
+                one.close()
+        generator.shuffle(live)
+        for (one, number, _), output in zip(live, recognizer.run([one for one, _, _ in live])):
+            texts[number] = texts.get(number, "") + output.text
+            frames[number] = one.frames
+        live = [entry for entry in live if not entry[0].ended]
+    return [texts[number] for number in range(len(utterances))], [frames[number] for number in range(len(utterances))]
 
 
 every_block = pytest.mark.parametrize("block", **named(BLOCKS))

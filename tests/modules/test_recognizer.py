@@ -9,66 +9,28 @@ from cases import (
     BLOCKS,
     DIM,
     FRONT_ENDS,
+    TOKENS,
     assert_close,
     build_encoder,
     build_model,
+    enrich,
     every_block,
     every_front_end,
     noise,
+    offline,
+    run_all,
     streaming_with_edges,
+    tones,
 )
-from speech_attention.ctc import GreedyDecoder
 from speech_attention.recognizer import MOST_FRAMES, Recognizer
 from speech_attention.streaming import state_bytes
 
-TOKENS = ("<blank>", *" ABCDEFGHIJKLMNOPQRSTUVWXYZ '")
 PARTS = BLOCKS["Conformer"], FRONT_ENDS["fbank"]
 LENGTHS = (1, 300, 640, 641, 9000, 16000, 40001, 0, 12000)  # samples
 
 
-def tones(length, seed=0, dtype=torch.float64):
-    """Samples whose pitch and loudness change every 50 ms."""
-    steps = noise(2, length // 800 + 1, seed=seed).repeat_interleave(800, dim=1)[:, :length]
-    phase = (2 * torch.pi * 1000 * steps[0].exp() / 16000).cumsum(0)
-    return (0.1 * steps[1].exp() * phase.sin() + 0.01 * noise(length, seed=seed)).to(dtype)
-
-
 def rich_model(case, block, front_end, dtype=torch.float64):
-    """A model whose best token changes from frame to frame: a head that reads what differs between frames."""
-    model = build_model(case, block, front_end, dtype=dtype)
-    with torch.no_grad():
-        y, _ = model.encoder(*model.front_end(tones(32000, dtype=dtype)[None], torch.tensor([32000])))
-        model.head.bias.copy_(-model.head.weight @ y[0].mean(0))
-    return model
-
-
-def offline(model, samples):
-    """The text of a whole utterance."""
-    if len(samples) == 0:
-        return ""
-    with torch.no_grad():
-        log_probs, _ = model(samples[None], torch.tensor([len(samples)]))
-    return GreedyDecoder(TOKENS).step(log_probs[0].argmax(-1).tolist(), heard=0)[0]
-
-
-def run_all(recognizer, utterances, seed, most):
-    """Texts of utterances that begin, are fed and end at random, at most `most` at once."""
-    generator = random.Random(seed)
-    waiting, live, texts, frames = list(enumerate(utterances)), [], {}, {}
-    while waiting or live:
-        while waiting and len(live) < most and generator.random() < 0.5:
-            live.append((recognizer.open(), *waiting.pop(0)))
-        for stream, _, samples in live:
-            if generator.random() < 0.8:  # some get nothing this time
-                stream.feed(samples[stream.heard :][: generator.randint(0, 3000)])
-            if stream.heard == len(samples):
-                stream.close()
-        generator.shuffle(live)
-        for (stream, number, _), output in zip(live, recognizer.run([stream for stream, _, _ in live])):
-            texts[number] = texts.get(number, "") + output.text
-            frames[number] = stream.frames
-        live = [entry for entry in live if not entry[0].ended]
-    return [texts[number] for number in range(len(utterances))], [frames[number] for number in range(len(utterances))]
+    return enrich(build_model(case, block, front_end, dtype=dtype))
 
 
 @every_front_end
