@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 import torch
-from speech_attention.front_end import FbankFrontEnd
+from speech_attention.front_end.fbank import FrameConvolution, PowerSpectrogram
 from speech_attention.model import CTCModel, SpeechState
 from speech_attention.streaming import named_tensors, tree_map
 from torch import nn
@@ -17,7 +17,7 @@ from torchaudio.transforms import Spectrogram
 OPSET = 18  # the one in which torch's exporter writes its operators: any other would be a conversion of that
 
 EXACT = "model.front_end.mel.", "model.front_end.convolutions."
-"""Where the names of weights begin that eight bits would spoil: of the filterbank, and of the convolutions over the waveform."""
+"""Where the names of weights begin that eight bits would spoil: of the filterbank, and of the first convolutions."""
 
 
 class DFT(nn.Module):
@@ -57,32 +57,39 @@ class DFT(nn.Module):
 
 
 class StridedConvolution(nn.Module):
-    """A convolution over time as a product, for which ONNX Runtime has the faster kernel.
+    """A convolution over time as a product, for which ONNX Runtime has the faster kernel, and which keeps the name of its weight.
 
     Arguments
     ---------
     convolution : torch.nn.Conv1d
-        What it equals; without bias or padding.
+        What it equals; without padding. A `FrameConvolution` takes and returns (batch, time, channels).
 
     Example
     -------
-    >>> convolution = nn.Conv1d(4, 6, 3, stride=2, bias=False)
+    >>> convolution = nn.Conv1d(4, 6, 3, stride=2)
     >>> x = torch.rand(2, 4, 9)
     >>> torch.allclose(StridedConvolution(convolution)(x), convolution(x), atol=1e-6)
     True
     """
 
     weight: torch.Tensor
+    bias: torch.Tensor | None
 
     def __init__(self, convolution: nn.Conv1d):
         super().__init__()
         (self.size,), (self.stride,) = convolution.kernel_size, convolution.stride
+        self.frames = isinstance(convolution, FrameConvolution)
         self.register_buffer("weight", convolution.weight.detach().permute(2, 1, 0).flatten(0, 1))  # (size * inputs, outputs)
+        self.register_buffer("bias", None if convolution.bias is None else convolution.bias.detach())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(batch, inputs, time) -> (batch, outputs, time)."""
-        windows = x.mT.unfold(1, self.size, self.stride).mT  # (batch, time, size, inputs)
-        return (windows.flatten(2) @ self.weight).mT
+        """(batch, inputs, time) -> (batch, outputs, time), or as a `FrameConvolution`."""
+        return self._product(x) if self.frames else self._product(x.mT).mT
+
+    def _product(self, x: torch.Tensor) -> torch.Tensor:
+        windows = x.unfold(1, self.size, self.stride).mT  # (batch, time, size, inputs)
+        y = windows.flatten(2) @ self.weight
+        return y if self.bias is None else y + self.bias
 
 
 class Step(nn.Module):
@@ -99,13 +106,11 @@ class Step(nn.Module):
     def __init__(self, model: CTCModel, start: SpeechState):
         super().__init__()
         self.model, self.start = copy.deepcopy(model), start
-        front_end = self.model.front_end
-        if isinstance(front_end, FbankFrontEnd):
-            front_end.mel.spectrogram = DFT(front_end.mel.spectrogram)
-        for module in list(front_end.modules()):
+        products = {PowerSpectrogram: DFT, nn.Conv1d: StridedConvolution, FrameConvolution: StridedConvolution}
+        for module in list(self.model.front_end.modules()):
             for name, child in list(module.named_children()):
-                if type(child) is nn.Conv1d and child.bias is None:
-                    setattr(module, name, StridedConvolution(child))
+                if type(child) in products:
+                    setattr(module, name, products[type(child)](child))
 
     def forward(self, samples: torch.Tensor, valid: torch.Tensor, *state: torch.Tensor) -> tuple[torch.Tensor, ...]:
         tensors = iter(state)
