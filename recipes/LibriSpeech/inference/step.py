@@ -75,7 +75,7 @@ class StridedConvolution(nn.Module):
     weight: torch.Tensor
     bias: torch.Tensor | None
 
-    def __init__(self, convolution: nn.Conv1d):
+    def __init__(self, convolution: Any):
         super().__init__()
         (self.size,), (self.stride,) = convolution.kernel_size, convolution.stride
         self.frames = isinstance(convolution, FrameConvolution)
@@ -106,11 +106,12 @@ class Step(nn.Module):
     def __init__(self, model: CTCModel, start: SpeechState):
         super().__init__()
         self.model, self.start = copy.deepcopy(model), start
-        products = {PowerSpectrogram: DFT, nn.Conv1d: StridedConvolution, FrameConvolution: StridedConvolution}
         for module in list(self.model.front_end.modules()):
             for name, child in list(module.named_children()):
-                if type(child) in products:
-                    setattr(module, name, products[type(child)](child))
+                if isinstance(child, PowerSpectrogram):
+                    setattr(module, name, DFT(child))
+                elif type(child) in (nn.Conv1d, FrameConvolution):
+                    setattr(module, name, StridedConvolution(child))
 
     def forward(self, samples: torch.Tensor, valid: torch.Tensor, *state: torch.Tensor) -> tuple[torch.Tensor, ...]:
         tensors = iter(state)
