@@ -93,7 +93,7 @@ def _follows(config: Config, preprocessor: Config) -> dict[str, Any]:
         "block": "PostNormTransformerBlock" if post else "TransformerBlock",
         "post": post,
         "pre": not post,
-        "channels": widths[0] if isinstance(widths, list) and widths == [widths[0]] * 7 else None,
+        "channels": widths[0] if isinstance(widths, list) and widths == widths[:1] * 7 else widths,
         "normalize": preprocessor.get("do_normalize", config["feat_extract_norm"] == "layer"),
     }
 

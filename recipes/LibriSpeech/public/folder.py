@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 from safetensors import safe_open
 from torch import Tensor
 
 from recipes import files
 from recipes.command_line import UserError, mendable
+from recipes.LibriSpeech.yaml_text import in_words
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 SAFE, SHARDS, OLD = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
@@ -66,12 +67,15 @@ def find(name: str) -> Path:
             f"start={name}: there is no such folder here, and the Hub has none of this name and revision that you may read: "
             "correct it, or log in with `hf auth login`"
         ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        if (line := mendable(error)) and "network" not in line and not isinstance(error, LocalEntryNotFoundError):
+    except HFValidationError as error:
+        raise Unreachable(f"start={name} is no folder, and no name of the Hub: {in_words(error)}") from error
+    except Exception as error:  # whatever the libraries under it make of a network that fails
+        if not isinstance(error, LocalEntryNotFoundError) and mendable(error):  # of a disk that is full
             raise
+        revision = f" --revision {found['revision']}" if found["revision"] else ""
         raise Unreachable(
             f"start={name}: there is no such folder here, it is not in the Hub's cache, and the Hub does not answer: fetch it "
-            f"where there is a network with `hf download {found['id']}`, and give its folder"
+            f"where there is a network, `hf download {found['id']}{revision}`, and give its folder"
         ) from error
     return folder
 

@@ -79,12 +79,12 @@ def _start(run: Path, config: Mapping[str, Any]) -> str:
     if folder.sha256(start) != config["start_sha256"]:
         raise UserError(f"start={start} holds other weights than those that {run} began with: put these there")
     if config["num_layers"] != (layers := decided(start)["num_layers"]):
-        raise UserError(f"{run} has {config['num_layers']} layers, and start={start} {layers}: only all of them can be written")
+        raise UserError(f"{run} has {config['num_layers']} layers, and start={start} {layers}: only all can be written")
     return start
 
 
 def _put(tensors: dict[str, Tensor], names: Mapping[str, str], source: str, part: Tensor) -> None:
-    """Put one tensor where the public encoder has it, in its shape; a weight that has a length and a direction there, as these."""
+    """Put one tensor where the public encoder has it, in its shape; see `folder.DIVIDED` for one in two."""
     if source in names:
         key = names[source]
         tensors[key] = part.reshape(tensors[key].shape).clone()

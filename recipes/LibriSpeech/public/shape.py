@@ -52,7 +52,7 @@ def decided(name: str) -> dict[str, Any]:
     for _, entry, *_ in string.Formatter().parse(found.keys):
         value = {**config, **follows}.get(entry or "", 0)
         if type(value) not in (int, bool) and entry not in WORDS:
-            raise UserError(f"start={name}: its {folder.CONFIG} has {entry}={value}, which is not what belongs there")
+            raise UserError(f"start={name}: its {folder.CONFIG} has {entry}={value}, where one number belongs")
     return yaml_text.parse(found.keys.format_map({**config, **follows})) | {"start_sha256": folder.sha256(name)}
 
 
