@@ -14,6 +14,7 @@ FAST = {
 
 SLOW = {
     "test_compile",
+    "test_encoders_of_public_shapes",
     "test_equals_the_plain_loop_beyond_blocks",
     "test_overfits_one_batch",
     "test_the_attention_of_each_experiment_keeps_the_contract",

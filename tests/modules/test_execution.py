@@ -5,8 +5,10 @@ import math
 import pytest
 import torch
 from cases import (
+    ATTENTIONS,
     BLOCKS,
     DIM,
+    FAMILIES,
     assert_close,
     build_encoder,
     every_block,
@@ -82,6 +84,27 @@ def test_checkpointing_changes_nothing(case, block):
         torch.manual_seed(1)  # what is recomputed must not draw anew
         results.append([y, *gradients(y, noise(2, 30, DIM, seed=1), [x, *encoder.parameters()])])
     assert all(a.equal(b) for a, b in zip(*results))
+
+
+@pytest.mark.parametrize("name", ["data2vec", "whisper"])
+def test_encoders_of_public_shapes(name):
+    """Norms after the sums, either kind of position, and pooled frames: compiled as one graph, checkpointed, under autocast."""
+    torch._dynamo.reset()
+    encoder, lengths, results = FAMILIES[name].build(ATTENTIONS["LLSA-chunk3"], pool=2).encoder, torch.tensor([83, 70]), []
+    x = noise(2, 166, DIM).requires_grad_(True)
+    expected, _ = encoder(x, lengths)
+    assert_close(torch.compile(encoder, backend="eager", fullgraph=True)(x, lengths)[0], expected)
+    for encoder.checkpointing in (False, True):
+        torch.manual_seed(0)  # of where the sinusoids begin
+        y, _ = encoder.train()(x, lengths)
+        results.append([y, *gradients(y, noise(*y.shape, seed=1), [x, *encoder.parameters()])])
+    assert all(a.equal(b) for a, b in zip(*results))
+    encoder, x = encoder.float().eval(), x.detach().float()
+    expected, _ = encoder(x, full(x[:, ::2]))
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        y, _ = encoder(x, full(x[:, ::2]))
+        streamed = torch.cat(stream(encoder, x, [14, 2, 2, 40, 108]), dim=1)
+    assert 0 < relative_error(y, expected) < 0.05 and 0 < relative_error(streamed, expected) < 0.05
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 6), (2, 3, 1, 6), (1, 2, 5, 6), (2, 0, 6), (40, 1000)])

@@ -6,6 +6,7 @@ needs a driver, so it is tested on the device `meta`.
 
 import copy
 import sys
+from functools import partial
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from cases import (
     ATTENTIONS,
     BLOCKS,
     DIM,
+    FAMILIES,
     FRONT_ENDS,
     Case,
     build_encoder,
@@ -135,16 +137,25 @@ def test_the_waveform_front_end_streams_on_its_device():
     advance(build_model(ATTENTIONS["SA"], BLOCKS["Transformer"], FRONT_ENDS["waveform"], dtype=torch.float32), [1, 6])
 
 
-@pytest.mark.parametrize("front_end", **named(FRONT_ENDS))
-def test_a_model_in_training_stays_on_its_device(front_end):
+MODELS = {name: partial(build_model, ATTENTIONS["SA"], BLOCKS["Transformer"], FRONT_ENDS[name]) for name in FRONT_ENDS}
+MODELS.update({name: partial(FAMILIES[name].build, ATTENTIONS["LLSA-chunk3"], pool=2) for name in FAMILIES})
+
+
+@pytest.mark.parametrize("build", **named(MODELS))
+def test_a_model_in_training_stays_on_its_device(build):
     """From the waveform to log-probabilities. What comes beside it, SpeechBrain's SpecAugment and the CTC loss, reads values."""
-    model = build_model(ATTENTIONS["SA"], BLOCKS["Transformer"], front_end, dtype=torch.float32).train()
+    model = build(dtype=torch.float32).train()
     with FakeTensorMode():
         samples, lengths = torch.empty(3, 48000, device="cuda"), torch.empty(3, dtype=torch.long, device="cuda")
         to_fake(model, "cuda")
         with OneDevice("cuda"):
             log_probs, lengths = model(samples, lengths)
     assert log_probs.device.type == lengths.device.type == "cuda"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_public_encoder_streams_on_its_device(name):
+    advance(FAMILIES[name].build(ATTENTIONS["LLSA-chunk3"], pool=2, dtype=torch.float32), [3, 30])
 
 
 @pytest.mark.parametrize("objective, front_end", [(BESTRQ, "fbank"), (Wav2Vec2, "fbank"), (Wav2Vec2, "waveform")])
