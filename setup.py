@@ -20,6 +20,8 @@ setup(
         "soundfile>=0.12",
         "jiwer>=3.0",
         "requests",
+        "huggingface_hub",  # public encoders; both come with speechbrain
+        "safetensors",
         "tqdm",
         "espeakng-loader>=0.2.4,<0.3",  # the voices of the embedded corpus
     ],
@@ -43,6 +45,7 @@ setup(
             "onnxruntime>=1.22",
             "flashlight-text>=0.0.7; python_version < '3.13'",
             "tensorboard>=2.16",
+            "transformers>=5",  # public encoders equal its
         ],
     },
 )

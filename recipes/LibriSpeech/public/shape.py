@@ -63,9 +63,9 @@ def _of_run(path: str | Path, keys: tuple[str, ...] = KEPT) -> dict[str, Any]:
         return {}
     with naming(file):
         found = yaml_text.parse(resolve_references(file.read_text()).getvalue())
-    if not isinstance(found, dict) or not found.get("start_sha256"):
-        return {}
-    values = {key: found[key] for key in keys}
+        if not isinstance(found, dict) or not found.get("start_sha256"):
+            return {}
+        values = {key: found[key] for key in keys}
     values["front_end"] |= yaml_text.parse("dim: !ref <dim>\nform: !ref <form>\npool: !ref <pool>")
     return values
 
