@@ -34,6 +34,27 @@ CASES = {
     ),
     "SummaryMixing": ("summary_mixing", {"attention": "{chunk: 4}"}),
     "SA-first-shared": ("sa", {"num_layers": 3, "owners": "[0, 1]", "lookaheads": "[2, 1, 1]"}),
+    "LLSA-Whisper": (
+        "llsa",
+        {
+            "num_layers": 1,
+            "positions": "gated",
+            "front_end": "!new:speech_attention.front_end.WhisperFrontEnd {dim: 16, num_mels: 20, pool: 2}",
+            "position": "!name:speech_attention.position.Sinusoids {rows: 30}",  # the batch goes on after them
+            "pool": 2,
+        },
+    ),
+    "SA-wav2vec2": (
+        "sa",
+        {
+            "num_layers": 1,
+            "positions": "none",
+            "front_end": "!new:speech_attention.front_end.ConvolutionalFrontEnd {dim: 16, channels: 8, bias: True}",
+            "position": "!name:speech_attention.position.ConvolutionalPosition {kernel: 8, groups: 4, norm: True, lookahead: 2}",
+            "block": "!name:speech_attention.blocks.PostNormTransformerBlock {}",
+            "norm": "False",
+        },
+    ),
 }
 TOLERANCE = 1e-4  # of a log-probability, on the maximum
 
@@ -188,7 +209,7 @@ def test_the_file_says_what_it_is(exported):
     expected |= {"next." + entry["name"].removeprefix("state."): ["batch", *entry["shape"]] for entry in meta["state"]}
     assert shapes == expected
     started = {entry["name"]: entry["initial"] for entry in meta["state"] if entry["initial"]}
-    before = model.encoder.lead + model.encoder.layout.pending
+    before = model.encoder.lead + model.encoder.layout.pending + model.encoder.position.lookahead
     assert started == ({"state.encoder.position": -before} if before else {})
     assert meta["tokens"] == list(TOKENS) and meta["sample_rate"] == 16000
     assert meta["latency_ms"] == model.latency()["total_ms"]
