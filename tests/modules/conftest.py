@@ -16,7 +16,6 @@ SLOW = {
     "test_compile",
     "test_encoders_of_public_shapes",
     "test_equals_the_plain_loop_beyond_blocks",
-    "test_exported_step",
     "test_overfits_one_batch",
     "test_the_attention_of_each_experiment_keeps_the_contract",
     "test_the_attention_that_changes_scores_alone_keeps_the_contract",
