@@ -33,9 +33,9 @@ from recipes.LibriSpeech.checks import check_device
 from recipes.LibriSpeech.data.dataset import load_sets
 from recipes.LibriSpeech.decoding import arpa, beam_search
 from recipes.LibriSpeech.decoding.wer import write_utterances
-from recipes.LibriSpeech.training import checkpoint, logs
+from recipes.LibriSpeech.training import checkpoint, logs, teacher
 from recipes.LibriSpeech.training.finetune import FinetuneBrain
-from recipes.LibriSpeech.training.pretrain import PretrainBrain, Pretraining
+from recipes.LibriSpeech.training.pretrain import PretrainBrain, Pretraining, pretrains
 from recipes.lock import lock
 
 
@@ -55,6 +55,7 @@ def run(arguments: Sequence[str]) -> None:
     text = experiment.resolve(path, overrides)
     hparams, config = experiment.build(text, path)
     check_device(run_opts.device, hparams)
+    hparams["teacher"] = teacher.find(hparams)
     trial.run(hparams)
     stage, hparams["command"] = hparams["stage"], run_folder.command(arguments)
     if stage == "show":  # as the folder of a run has it
@@ -66,7 +67,7 @@ def run(arguments: Sequence[str]) -> None:
     logs.check(hparams)
     with lock(hparams["output_folder"]):
         sets, manifests = prepare(hparams, config, text, run_opts)
-        if stage in ("all", "pretrain") and hparams["pretrain"]["epochs"] and not (hparams["pretrained"] or hparams["weights"]):
+        if pretrains(hparams):
             pretrain(hparams, config, run_opts, sets)
         if stage != "pretrain":
             brain = finetune(hparams, config, run_opts, sets)
@@ -80,11 +81,13 @@ def prepare(hparams: dict, config: dict, text: str, run_opts: sb.RunOptions) -> 
         run_on_main(run_folder.clear, args=[hparams["output_folder"]])
     run_folder.check(hparams["output_folder"], config)  # before the data, which can take long, and with them
     checkpoint.check(hparams, config, run_opts.debug)
+    teacher.check(hparams["output_folder"], hparams["teacher"])
     sets, manifests = load_sets(hparams)
     config["data"] = {split: manifest.sha256 for split, manifest in manifests.items()}
     run_folder.check(hparams["output_folder"], config)
     evaluated = {split: config["data"][split] for split in (*hparams["dev_splits"], *hparams["test_splits"])}
-    run_folder.check_start(hparams["weights"] or hparams["pretrained"], evaluated)
+    for start in (hparams["weights"] or hparams["pretrained"], config["teacher"]):
+        run_folder.check_start(start, evaluated)
     if hparams["lm"] is not None and hparams["stage"] in ("all", "test") and if_main_process():
         hparams["arpa"] = arpa.find_arpa(hparams["lm"], hparams["lm_folder"], arpa.evaluated(sets))  # for the test
     run_folder.save(hparams["output_folder"], text, config["data"], hparams["command"])
@@ -102,11 +105,14 @@ def pretrain(hparams: dict, config: dict, run_opts: sb.RunOptions, sets: dict) -
         except saved.Damaged:
             processes.tell(f"{done} is damaged: it is written anew from the last checkpoint")
     checkpoint.fit_front_end(model.front_end, sets["train"])
-    objective = hparams["objective"](front_end=model.front_end, dim=hparams["dim"])
+    objective = teacher.make_objective(hparams, hparams["teacher"])
     modules = {"pretraining": Pretraining(model, objective)}
-    PretrainBrain("pretrain", modules, hparams, run_opts, sets["train"], sets["dev"]).run()
+    brain = PretrainBrain("pretrain", modules, hparams, run_opts, sets["train"], sets["dev"])
+    if hparams["teacher"]:
+        teacher.write(hparams["output_folder"], hparams["teacher"])
+    brain.run()
     if if_main_process():
-        checkpoint.save_encoder(done, model, checkpoint.architecture(config))
+        checkpoint.save_encoder(done, model, checkpoint.architecture(config), head=getattr(objective, "head", None) is model.head)
     ddp_barrier()
 
 
@@ -140,7 +146,7 @@ def test(brain: FinetuneBrain, hparams: dict, config: dict, sets: dict, manifest
         with_lm = beam_search.test(brain, lm, description, sets, folder)
     start = run_folder.origin(hparams)
     tested = summary.Tested(offline, streaming, with_lm)
-    result = summary.build(hparams, experiment.identity(config), start, brain, tested, manifests)
+    result = summary.build(hparams, experiment.identity(config), start, teacher.record(folder), brain, tested, manifests)
     files.write_json(folder / "summary.json", result)
     print("\n" + text_table.table(summary.summary_rows(summary.Summary(result))))
     print(f"\nsummary: {folder / 'summary.json'}")

@@ -77,7 +77,7 @@ RULES = (
 
 
 PATHS = {"output_folder": False, "embedded_folder": False, "lm": True, "lm_folder": False, "pretrained": True, "weights": True}
-PATHS |= {"start": True, "start_sha256": True}
+PATHS |= {"start": True, "start_sha256": True, "teacher": True}
 """Keys of files and folders, but for data_folder, see `choose_splits`; True where null says that there is none."""
 KINDS = {bool: "True or False", int: "a whole number", float: "a number", list: "a list", dict: "a block"}
 """Kinds of values, in words."""
@@ -86,7 +86,7 @@ LITERAL = {"name", "codec", "data_folder", *PATHS}
 SUPPLIED = {
     "attention": {"dim": "dim", "role": "owners"},
     "block": {key: key for key in ("dim", "ffn_dim", "attention", "dropout")} | {"first": "num_layers", "last": "num_layers"},
-    "objective": {"front_end": "front_end", "dim": "dim"},
+    "objective": {"front_end": "front_end", "dim": "dim", "teacher": "teacher", "head": ""},
     "opt_class": {"params": "", "lr": "pretrain.lr, finetune.lr and finetune.encoder_lr"},
     "matrix_opt_class": {"params": ""},
     "schedule": dict.fromkeys(("update", "updates"), "epochs") | {"warmup": "pretrain.warmup and finetune.warmup"},

@@ -43,7 +43,9 @@ class Tested(NamedTuple):
     with_lm: tuple[dict, dict, dict] | None = None
 
 
-def build(hparams: Mapping, config: dict, start: dict | None, brain: Any, tested: Tested, manifests: Mapping) -> dict:
+def build(
+    hparams: Mapping, config: dict, start: dict | None, teacher: dict | None, brain: Any, tested: Tested, manifests: Mapping
+) -> dict:
     """The content of `summary.json`, plain values.
 
     Arguments
@@ -54,6 +56,8 @@ def build(hparams: Mapping, config: dict, start: dict | None, brain: Any, tested
         What decides its result, see `experiment.identity`.
     start : dict or None
         The experiment whose weights it began with, see `run_folder.origin`.
+    teacher : dict or None
+        What taught it before, see `teacher.record`.
     brain : FinetuneBrain
         After the test.
     tested : Tested
@@ -95,6 +99,7 @@ def build(hparams: Mapping, config: dict, start: dict | None, brain: Any, tested
         },
         "time_s": {**{stage: log[-1]["seconds"] if log else 0.0 for stage, log in logs.items()}, "test": seconds},
         "start": start,
+        "teacher": teacher,
         "command": hparams["command"],
         "config": config,
         "config_hash": config_hash(config),

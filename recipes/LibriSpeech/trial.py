@@ -8,6 +8,7 @@ import torch
 from speech_attention.front_end import SAMPLE_RATE
 
 from recipes.LibriSpeech.data.dataset import TOKENS
+from recipes.LibriSpeech.training.teacher import make_objective, takes_teacher
 from recipes.LibriSpeech.yaml_text import naming
 
 
@@ -63,9 +64,9 @@ def _step(hparams: Mapping[str, Any]) -> None:
         log_probs, _ = model(samples, lengths)
         _expect(log_probs.size(-1) == len(TOKENS), f"tells {log_probs.size(-1)} characters apart, and there are {len(TOKENS)}")
         loss = log_probs.mean()
-    if hparams["pretrain"]["epochs"]:
+    if hparams["pretrain"]["epochs"] and (hparams["teacher"] or not takes_teacher(hparams["objective"])):
         with naming("objective"):
-            objective = hparams["objective"](front_end=model.front_end, dim=dim)
+            objective = make_objective(hparams, hparams["teacher"])
             loss = loss + objective(model.front_end, model.encoder, samples, lengths, 0)[0]
     with naming("training"):
         loss.backward()

@@ -15,6 +15,7 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from recipes.command_line import UserError, mendable
 from recipes.LibriSpeech import run_folder, saved
+from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.inference import loading
 from recipes.LibriSpeech.public import load
 from recipes.LibriSpeech.training import logs
@@ -188,12 +189,12 @@ def fit_front_end(front_end: Any, train: DynamicItemDataset, utterances: int = 3
     front_end.fit(train[index]["sig"] for index in some)
 
 
-def _encoder_state(model: SpeechEncoder) -> State:
-    """The part of a model's state that pre-training makes."""
-    return {name: t for name, t in model.state_dict().items() if name.startswith(("front_end.", "encoder."))}
+def _encoder_state(model: SpeechEncoder, head: bool) -> State:
+    """The part of a model's state that pre-training makes, with or without its CTC head."""
+    return {name: t for name, t in model.state_dict().items() if head or name.startswith(("front_end.", "encoder."))}
 
 
-def save_encoder(path: str | Path, model: SpeechEncoder, architecture: Mapping[str, Any]) -> None:
+def save_encoder(path: str | Path, model: SpeechEncoder, architecture: Mapping[str, Any], head: bool = False) -> None:
     """Write the front end and the encoder of a `SpeechEncoder`, and what they are.
 
     Arguments
@@ -202,9 +203,12 @@ def save_encoder(path: str | Path, model: SpeechEncoder, architecture: Mapping[s
     model : SpeechEncoder
     architecture : dict
         Plain description; its `attention` is compared at loading.
+    head : bool
+        Whether pre-training has trained the CTC head, too.
     """
     partial = Path(path).with_name(f"{PARTIAL}-{Path(path).name}")
-    torch.save({"state": _encoder_state(model), "architecture": architecture}, partial)
+    tokens = head and list(TOKENS)
+    torch.save({"state": _encoder_state(model, head), "architecture": architecture, "tokens": tokens}, partial)
     os.replace(partial, path)
 
 
@@ -226,9 +230,7 @@ def load_encoder(path: str | Path, model: SpeechEncoder, architecture: Mapping[s
     UserError
         If anything does not fit, naming it.
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "pretrain" / "encoder.ckpt"
+    path = Path(path) / "pretrain" / "encoder.ckpt" if Path(path).is_dir() else Path(path)
     if not path.exists():
         raise UserError(f"no pre-trained encoder at {path}: give its file, or the folder of an experiment that has one")
     try:
@@ -247,7 +249,9 @@ def load_encoder(path: str | Path, model: SpeechEncoder, architecture: Mapping[s
         raise UserError(f"{path} is not an encoder checkpoint of this project: give one that pre-training has left") from error
     if not finite:
         raise UserError(f"the encoder in {path} has weights that are not finite: pre-train it again")
-    _check_fit(f"the encoder in {path}", state, _encoder_state(model))
+    head = found.get("tokens") == list(TOKENS)
+    state = {name: tensor for name, tensor in state.items() if head or not name.startswith("head.")}  # not that of other tokens
+    _check_fit(f"the encoder in {path}", state, _encoder_state(model, head))
     _check_attention(f"the encoder in {path}", before, architecture["attention"], any_attention)
     model.load_state_dict({**model.state_dict(), **state})
 

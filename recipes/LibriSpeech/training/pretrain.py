@@ -1,5 +1,6 @@
 """Self-supervised pre-training."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import speechbrain as sb
@@ -8,6 +9,12 @@ from speechbrain.dataio.batch import PaddedBatch
 from torch import Tensor, nn
 
 from recipes.LibriSpeech.training.brain import StageBrain
+
+
+def pretrains(hparams: Mapping[str, Any]) -> bool:
+    """Whether this start pre-trains, unless that is done."""
+    start = hparams["weights"] or hparams["pretrained"]
+    return hparams["stage"] in ("all", "pretrain") and hparams["pretrain"]["epochs"] > 0 and not start
 
 
 class Pretraining(nn.Module):
