@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from speech_attention.front_end import SAMPLE_RATE
 from speech_attention.model import CTCModel
+from speech_attention.position import ConvolutionalPosition, PositionState, Sinusoids
 from speech_attention.recognizer import Recognizer
 from speech_attention.streaming import named_tensors, state_bytes
 from tqdm import tqdm
@@ -62,7 +63,9 @@ def packets(data: Sequence[dict], size: int) -> Iterator[torch.Tensor]:
 
 def memory_frames(model: CTCModel) -> float:
     """How many earlier frames an output frame can depend on; infinity if on all of them."""
-    past = -(-(model.front_end.window - model.front_end.hop) // model.front_end.hop)
+    past, position = -(-(model.front_end.window - model.front_end.hop) // model.front_end.hop), model.encoder.position
+    if isinstance(position, ConvolutionalPosition):
+        past += -(-position.left * len(position.ahead) // model.encoder.pool)
     for block in model.encoder.blocks:
         past += block.attention.left_context + model.encoder.layout.chunk - 1
         past += block.convolution.kernel_size - 1 if hasattr(block, "convolution") else 0
@@ -75,6 +78,19 @@ def resident_mib() -> float:
     if not statm.exists():
         return machine.peak_memory_mib()
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+class Later(torch.nn.Module):
+    """`Sinusoids` of whole utterances that begin at a later frame than the first."""
+
+    lookahead = 0
+
+    def __init__(self, sinusoids: Sinusoids, first: int):
+        super().__init__()
+        self.sinusoids, self.first = sinusoids, first
+
+    def forward(self, x: torch.Tensor, valid: torch.Tensor, state: None) -> tuple[torch.Tensor, torch.Tensor, PositionState]:
+        return self.sinusoids(x, valid, {"frames": torch.full((len(x), 1), self.first)})
 
 
 class Soak:
@@ -99,10 +115,12 @@ class Soak:
     def __init__(self, recognizer: Recognizer, audio: Iterator[torch.Tensor], frames: int, first: int = 0):
         self.model, self.audio, self.frames, self.tenths = recognizer.model, audio, frames, []
         self.engine, self.stream = recognizer.engine, recognizer.open()
-        self.stream.state = copy.deepcopy(self.stream.state)
+        self.stream.state, self.first = copy.deepcopy(self.stream.state), first
         for name, tensor in named_tensors(self.stream.state).items():  # in whatever form the engine keeps it
             if name.endswith("encoder.position"):
                 tensor += first
+            elif name.endswith("position_state.frames"):
+                tensor += first * self.model.encoder.pool
         self.outputs = deque(maxlen=COMPARED)  # log-probabilities of the last frames
         self.needed = memory_frames(self.model) + COMPARED + self.model.encoder.lookahead
         self.start = max(0, frames - self.needed) // self.model.encoder.layout.chunk * self.model.encoder.layout.chunk
@@ -143,8 +161,12 @@ class Soak:
     @torch.inference_mode()
     def difference(self) -> float:
         """The largest distance of the last log-probabilities from those of an offline forward over the last audio."""
-        audio = torch.cat(list(self.heard))[None]
+        audio, encoder = torch.cat(list(self.heard))[None], self.model.encoder
+        position = encoder.position
+        if isinstance(position, Sinusoids):
+            encoder.position = Later(position, (self.first + self.start) * encoder.pool)
         log_probs, _ = self.model(audio, torch.tensor([audio.size(1)]))
+        encoder.position = position
         compared, last = min(COMPARED, self.stream.frames), self.stream.frames - self.start
         return float((torch.stack(list(self.outputs)[-compared:]) - log_probs[0, last - compared : last]).abs().max())
 

@@ -14,6 +14,18 @@ from results.latency import soak
 
 BLOCK = "block: !name:speech_attention.blocks.ConformerBlock {kernel_size: 5}\n"
 CONFORMER = "attention: {chunk: 3, lookahead: 2}\n" + BLOCK
+WHISPER = """
+front_end: !new:speech_attention.front_end.WhisperFrontEnd {dim: 16, num_mels: 20, pool: 2}
+position: !name:speech_attention.position.Sinusoids {rows: 100}
+positions: none
+pool: 2
+"""
+WAV2VEC2 = """
+front_end: !new:speech_attention.front_end.ConvolutionalFrontEnd {dim: 16, channels: 4, pool: 2}
+position: !name:speech_attention.position.ConvolutionalPosition {kernel: 32, groups: 4, norm: True, lookahead: 2}
+positions: gated
+pool: 2
+"""
 
 
 class Growing(LLSA):
@@ -74,7 +86,9 @@ def with_attention(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("yaml, overrides", [("llsa", ""), ("sa", ""), ("maa", BLOCK), ("llsa", CONFORMER)])
+@pytest.mark.parametrize(
+    "yaml, overrides", [("llsa", ""), ("sa", WAV2VEC2), ("maa", BLOCK), ("llsa", CONFORMER), ("sa", ""), ("llsa", WHISPER)]
+)
 def test_nothing_is_found_in_a_sound_system(yaml, overrides):
     lines, result = found(Trained(*random_model(yaml, overrides)))
     assert lines == [] and len(result["tenths"]) == 10 and result["frames"] == 450
