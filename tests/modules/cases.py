@@ -118,13 +118,11 @@ class Family:
     positions: str = "none"
     norm: bool = True
 
-    def build(self, case, pool=1, depth=2, dtype=torch.float64, **options):
+    def build(self, case, pool=1, depth=2, dtype=torch.float64, form="streaming"):
         """A model around the attention of a case, with parameters drawn at random and statistics of noise."""
         attention = case.factory() if case.attention is SummaryMixing else case.factory(positions=self.positions)
-        encoder = Encoder(
-            DIM, 2 * DIM, depth, self.block, attention, position=self.position, norm=self.norm, pool=pool, **options
-        )
-        model = randomise(CTCModel(self.front_end(DIM, pool=pool), encoder, 30).double())
+        encoder = Encoder(DIM, 2 * DIM, depth, self.block, attention, position=self.position, norm=self.norm, pool=pool)
+        model = randomise(CTCModel(self.front_end(DIM, form=form, pool=pool), encoder, 30).double())
         model.front_end.fit([noise(16000)])
         return model.to(dtype).eval()
 
