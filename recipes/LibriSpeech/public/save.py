@@ -13,7 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
+from speech_attention.model import SpeechEncoder
 from torch import Tensor
 
 from recipes import files
@@ -46,23 +48,38 @@ def save(run: Path, to: Path) -> str:
     """
     system = loading.load(run)
     start = _start(run, system.config)
-    described, _ = family(start)
     if to.is_dir() and any(to.iterdir()):
         raise UserError(f"{to} is not empty: give a new folder")
+    write(system.model, start, to)
+    return f"{to}: {folder.CONFIG} and {folder.SAFE} of {folder.called(start)[0]}, with the encoder of {run}"
+
+
+def write(model: SpeechEncoder, start: str, to: Path) -> None:
+    """Write the files of a public encoder with the weights of a model that began with it, in single precision.
+
+    Raises
+    ------
+    UserError
+        If layers that share a tensor there have each learnt their own, as the distances of WavLM.
+    """
+    described, config = family(start)[0], folder.config(start)
     tensors = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in folder.read(start).items()}
-    names = {folder.PREFIX.sub("", key): key for key in tensors}
-    for key, own in system.model.state_dict().items():
-        wanted = sources(described.names, key)
-        for source, part in zip(wanted, own.chunk(len(wanted) or 1)):
-            _put(tensors, names, source, part)
-    config = folder.config(start)
+    names, parts = {folder.PREFIX.sub("", key): key for key in tensors}, dict[str, Tensor]()
+    for key, own in model.state_dict().items():
+        if wanted := sources(described.names, key):
+            for source, part in zip(wanted, own.float().chunk(len(wanted))):
+                if not torch.equal(parts.setdefault(source, part), part):
+                    raise UserError(
+                        f"{source} is one for all layers there, and here each has learnt its own: it cannot be written"
+                    )
+    for source, part in parts.items():
+        _put(tensors, names, source, part)
     config |= {entry: "float32" for entry in ("dtype", "torch_dtype") if entry in config}
     to.mkdir(exist_ok=True)
     if (found := folder.find(start) / folder.PREPROCESSOR).is_file():
         shutil.copyfile(found, to / folder.PREPROCESSOR)
     files.write_json(to / folder.CONFIG, config)
     save_file(tensors, to / folder.SAFE, metadata={"format": "pt"})
-    return f"{to}: {folder.CONFIG} and {folder.SAFE} of a {config['model_type']}, with the encoder of {run}"
 
 
 def _start(run: Path, config: Mapping[str, Any]) -> str:
@@ -84,7 +101,8 @@ def _start(run: Path, config: Mapping[str, Any]) -> str:
 
 
 def _put(tensors: dict[str, Tensor], names: Mapping[str, str], source: str, part: Tensor) -> None:
-    """Put one tensor where the public encoder has it, in its shape; see `folder.DIVIDED` for one in two."""
+    """Put one tensor where the public encoder has it, in its shape; see `folder.DIVIDED` for one in two. What it has not is left
+    out: Whisper's keys have no bias, which changes no softmax."""
     if source in names:
         key = names[source]
         tensors[key] = part.reshape(tensors[key].shape).clone()

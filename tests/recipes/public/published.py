@@ -40,6 +40,20 @@ FAMILIES = {
 """Each kind, with two layers of true widths."""
 
 
+NARROW = {
+    "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24, "conv_dim": [8] * 7,
+    "num_conv_pos_embedding_groups": 4,
+}  # fmt: skip
+NARROW_WHISPER = {"d_model": 16, "encoder_attention_heads": 2, "encoder_ffn_dim": 24}
+TINY_FAMILIES = {
+    "wav2vec2": wav2vec2(**NARROW),
+    "hubert": wav2vec2("Hubert", **{**LARGE, **NARROW}),
+    "wavlm": wav2vec2("WavLM", **NARROW),
+    "data2vec-audio": wav2vec2("Data2VecAudio", **NARROW),
+    "whisper": lambda: transformers.WhisperModel(transformers.WhisperConfig(**{**WHISPER, **NARROW_WHISPER})),
+}
+
+
 def made(family, folder):
     """A model of transformers with random weights, and what it saves in `folder`."""
     torch.manual_seed(0)
