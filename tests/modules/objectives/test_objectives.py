@@ -2,19 +2,22 @@
 
 import math
 import sys
+from functools import partial
 
 import pytest
 import torch
 from cases import ATTENTIONS, BLOCKS, DIM, FRONT_ENDS, named, noise
 from speech_attention.encoder import Encoder
-from speech_attention.front_end import FbankFrontEnd, WaveformFrontEnd
+from speech_attention.front_end import FbankFrontEnd, WaveformFrontEnd, WhisperFrontEnd
 from speech_attention.objectives import BESTRQ, Wav2Vec2, perplexity, span_mask
 from speechbrain.nnet.quantisers import RandomProjectionQuantizer
 
 PAIRS = {
     "BESTRQ-fbank": (BESTRQ, FRONT_ENDS["fbank"]),
+    "BESTRQ-whisper": (BESTRQ, partial(WhisperFrontEnd, num_mels=8)),
     "Wav2Vec2-fbank": (Wav2Vec2, FRONT_ENDS["fbank"]),
     "Wav2Vec2-waveform": (Wav2Vec2, FRONT_ENDS["waveform"]),
+    "Wav2Vec2-pooled": (Wav2Vec2, partial(WaveformFrontEnd, channels=4, pool=2)),
 }
 every_pair = pytest.mark.parametrize("objective, front_end", **named(PAIRS))
 
@@ -27,7 +30,7 @@ def build(objective, front_end, attention="SA", dim=DIM, **options):
     torch.manual_seed(0)
     front_end = front_end(dim)
     front_end.fit(waves(4, 16000, seed=9))  # else all features are near one point, and so near one code
-    encoder = Encoder(dim, 2 * dim, 2, BLOCKS["Conformer"], ATTENTIONS[attention].factory())
+    encoder = Encoder(dim, 2 * dim, 2, BLOCKS["Conformer"], ATTENTIONS[attention].factory(), pool=front_end.pool)
     return objective(front_end, dim, num_codes=32, **options), front_end, encoder
 
 
