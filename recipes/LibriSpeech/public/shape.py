@@ -117,9 +117,8 @@ def values(given: Mapping[str, Any], typed: Mapping[str, Any], run: Path) -> dic
     if (sha := given.get("start_sha256")) is not None and sha != found["start_sha256"]:
         raise UserError(f"{source} has weights with the sum {found['start_sha256']}, not {sha} as start_sha256 says")
     attention = typed.get("attention")
-    for key in ("num_heads", "positions"):
-        if isinstance(attention, dict) and not tag_of(attention) and key in attention:
-            raise UserError(f"attention.{key} is what {source} has: leave it out")
+    if isinstance(attention, dict) and attention.get("positions", found["positions"]) != found["positions"]:
+        raise UserError(f"attention.positions is {found['positions']} in {source}: leave it out")
     pairs = list(range(0, layers, 2)) if isinstance(layers, int) else []
     return {**found, "pairs": pairs, **({"pretrain": {"epochs": 0}} if start is not None else {})}
 
@@ -133,6 +132,10 @@ def finish(merged: dict[str, Any]) -> None:
     if "positions" in (entries_of(tag_of(attention)) or attention):
         attention["positions"] = yaml_text.parse("x: !ref <positions>")["x"]
     resolved = yaml_text.parse(resolve_references(yaml_text.dump(merged)).getvalue())
+    if resolved["attention"].get("num_heads", resolved["num_heads"]) != resolved["num_heads"]:
+        raise UserError(
+            f"attention.num_heads is {resolved['num_heads']} in the public encoder: leave it out, or give this number"
+        )
     described = yaml_text.tagged(yaml_text.plain(resolved["attention"]))
     with naming("attention"), torch.device("meta"):
         made = load_hyperpyyaml(f"attention: {described}")["attention"](dim=resolved["dim"])

@@ -146,7 +146,7 @@ def check(hparams: Mapping[str, Any], config: Mapping[str, Any], debug: bool) ->
             )
     elif stage != "pretrain" and tuned is None and (start or stage == "finetune" and hparams["pretrain"]["epochs"]):
         starting_weights(hparams, config)
-    if hparams["start"] and tuned is None and saved.latest(folder / "pretrain" / "checkpoints") is None:
+    if hparams["start"] and tuned is None and not own.exists() and saved.latest(folder / "pretrain" / "checkpoints") is None:
         load.load(hparams["model"], hparams["start"])  # for good: what is trained first begins with these weights
     run_folder.origin(hparams)
 
