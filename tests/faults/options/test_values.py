@@ -72,7 +72,7 @@ CASES = (
         "TRAIN --front_end '!new:torch.nn.Linear {in_features: 3, out_features: 16}'", ("'Linear' object has no attribute 'dim'",)
     ),
     Case("TRAIN --front_end '!new:torch.nn.Identity'", ("'Identity' object has no attribute 'dim'",)),
-    Case("TRAIN --encoder '!new:torch.nn.Identity {}'", ("Identity", "norm")),
+    Case("TRAIN --encoder '!new:torch.nn.Identity {}'", ("Identity", "dim")),
     Case("TRAIN --model '!new:collections.Counter {}'", ("no attribute 'front_end'",)),
     Case("TRAIN --model '!new:torch.nn.Identity {}'", ("no attribute 'front_end'",)),
     Case("TRAIN --block '!name:builtins.dict {}'", ("dict expected at most 1 argument",)),
