@@ -55,7 +55,7 @@ def run(arguments: Sequence[str]) -> None:
     text = experiment.resolve(path, overrides)
     hparams, config = experiment.build(text, path)
     check_device(run_opts.device, hparams)
-    hparams["teacher"] = teacher.find(hparams)
+    hparams["teacher"] = teacher.find(hparams, run_opts.debug)
     trial.run(hparams)
     stage, hparams["command"] = hparams["stage"], run_folder.command(arguments)
     if stage == "show":  # as the folder of a run has it

@@ -39,7 +39,7 @@ class Teacher(NamedTuple):
     origin: dict[str, Any]
 
 
-def find(hparams: Mapping[str, Any]) -> Teacher | None:
+def find(hparams: Mapping[str, Any], debug: bool = False) -> Teacher | None:
     """The teacher of the pre-training that is to come; None where there is none, or its objective has no teacher.
 
     It is the experiment in the folder `teacher`, or the public encoder `start` in its original form.
@@ -48,6 +48,8 @@ def find(hparams: Mapping[str, Any]) -> Teacher | None:
     ---------
     hparams : dict
         See `experiment.build`.
+    debug : bool
+        Whether it is a short trial, which pre-trains again.
 
     Raises
     ------
@@ -58,7 +60,8 @@ def find(hparams: Mapping[str, Any]) -> Teacher | None:
     if folder is not None and not (taught and epochs):
         why = "pretrain.epochs is 0" if taught else "the objective takes no teacher, as Distillation does"
         raise UserError(f"--teacher would change nothing, as {why}")
-    if not taught or not pretrains(hparams) or _is_done(hparams["output_folder"] / "pretrain" / "encoder.ckpt"):
+    done = _is_done(hparams["output_folder"] / "pretrain" / "encoder.ckpt") and not debug
+    if not taught or done or not pretrains(hparams):
         return None
     if folder is not None:
         return _of_run(Path(folder))
