@@ -63,7 +63,7 @@ def run(arguments: Sequence[str]) -> None:
     if run_opts.debug:  # beside the real run; each one overwrites the last
         hparams["output_folder"] = Path(f"{hparams['output_folder']}-debug")
     if hparams["lm"] is not None:
-        beam_search.check(hparams["lm"], hparams["lm_folder"])
+        beam_search.check(hparams["lm"], hparams["lm_folder"], hparams["tokens"])
     logs.check(hparams)
     with lock(hparams["output_folder"]):
         sets, manifests = prepare(hparams, config, text, run_opts)
@@ -82,14 +82,14 @@ def prepare(hparams: dict, config: dict, text: str, run_opts: sb.RunOptions) -> 
     run_folder.check(hparams["output_folder"], config)  # before the data, which can take long, and with them
     checkpoint.check(hparams, config, run_opts.debug)
     teacher.check(hparams["output_folder"], hparams["teacher"])
-    sets, manifests = load_sets(hparams)
-    config["data"] = {split: manifest.sha256 for split, manifest in manifests.items()}
+    sets, manifests, learned = load_sets(hparams)
+    config["data"] = {split: manifest.sha256 for split, manifest in manifests.items()} | learned
     run_folder.check(hparams["output_folder"], config)
     evaluated = {split: config["data"][split] for split in (*hparams["dev_splits"], *hparams["test_splits"])}
     for start in (hparams["weights"] or hparams["pretrained"], config["teacher"]):
         run_folder.check_start(start, evaluated)
     if hparams["lm"] is not None and hparams["stage"] in ("all", "test") and if_main_process():
-        hparams["arpa"] = arpa.find_arpa(hparams["lm"], hparams["lm_folder"], arpa.evaluated(sets))  # for the test
+        hparams["arpa"] = arpa.find_arpa(hparams["lm"], hparams["lm_folder"], arpa.evaluated(sets), hparams["tokens"])
     run_folder.save(hparams["output_folder"], text, config["data"], hparams["command"])
     logs.write_environment(hparams["output_folder"])
     return sets, manifests
@@ -100,7 +100,7 @@ def pretrain(hparams: dict, config: dict, run_opts: sb.RunOptions, sets: dict) -
     model, done = hparams["model"], hparams["output_folder"] / "pretrain" / "encoder.ckpt"
     if done.exists():
         try:
-            checkpoint.load_encoder(done, model, checkpoint.architecture(config))
+            checkpoint.load_encoder(done, model, checkpoint.architecture(config, hparams["tokens"].texts))
             return processes.tell(f"pre-training is done: {done}")
         except saved.Damaged:
             processes.tell(f"{done} is damaged: it is written anew from the last checkpoint")
@@ -112,7 +112,8 @@ def pretrain(hparams: dict, config: dict, run_opts: sb.RunOptions, sets: dict) -
         teacher.write(hparams["output_folder"], hparams["teacher"])
     brain.run()
     if if_main_process():
-        checkpoint.save_encoder(done, model, checkpoint.architecture(config), head=getattr(objective, "head", None) is model.head)
+        trained = getattr(objective, "head", None) is model.head
+        checkpoint.save_encoder(done, model, checkpoint.architecture(config, hparams["tokens"].texts), head=trained)
     ddp_barrier()
 
 

@@ -13,11 +13,12 @@ class Word:
     text : str
         The word.
     first, last : int
-        Numbers of the frames of its first and of its last letter, which say when it was spoken.
+        Numbers of the frames of its first and of its last token, which say when it was spoken.
     emitted : int
-        How many samples of the stream had been heard when its last letter came out, so that it could be read.
+        How many samples of the stream had been heard when its last token came out, so that it could be read.
     closed : int
-        How many samples had been heard when the space after it came out, or the end, so that it was known to be whole.
+        How many samples had been heard when what ends it came out, a space, the next word or the end of the stream, so that it
+        was known to be whole.
     """
 
     text: str
@@ -33,7 +34,8 @@ class GreedyDecoder:
     Arguments
     ---------
     tokens : sequence of str
-        The text of each output of the model. The first one is the blank; " " is the end of a word.
+        The text of each output of the model. The first one is the blank. A space, which can only be the first character of a
+        text, ends the word before it: " " stands for itself, and " THE" begins a word, which "RE" goes on with.
 
     Example
     -------
@@ -71,22 +73,23 @@ class GreedyDecoder:
         text, words = "", list[Word]()
         for token in best:
             if token not in (0, self.previous):
-                if self.tokens[token] == " ":
+                written = self.tokens[token]
+                if written.startswith(" "):
                     words += self.flush(heard)
-                else:
-                    text += self._write(self.tokens[token], heard)
+                if letters := written.lstrip(" "):
+                    text += self._write(letters, heard)
             self.previous, self.frame = token, self.frame + 1
         return text, words
 
-    def _write(self, letter: str, heard: int) -> str:
-        """Add a letter to the word that is open, or begin a word with it. Returns what that adds to the text."""
+    def _write(self, letters: str, heard: int) -> str:
+        """Add letters to the word that is open, or begin a word with them. Returns what that adds to the text."""
         if self.word:
             start, first = self.word[:2]
-            self.word = (start + letter, first, self.frame, heard)
-            return letter
-        self.word = (letter, self.frame, self.frame, heard)
+            self.word = (start + letters, first, self.frame, heard)
+            return letters
+        self.word = (letters, self.frame, self.frame, heard)
         space, self.written = " " * self.written, True
-        return space + letter
+        return space + letters
 
     def flush(self, heard: int) -> list[Word]:
         """End the word that is open. Returns it in a list, or an empty list if there is none."""

@@ -6,7 +6,6 @@ import inspect
 import math
 import operator
 import os
-import pydoc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from speechbrain.utils.distributed import infer_device
 
 from recipes.command_line import UserError
 from recipes.LibriSpeech.data.tree import check_name
-from recipes.LibriSpeech.yaml_text import in_words, plain, tag_of
+from recipes.LibriSpeech.yaml_text import in_words, locate, plain, tag_of
 
 HPARAMS = Path(__file__).parents[2] / "hparams"
 SCALES = sorted(file.stem for file in (HPARAMS / "scale").glob("*.yaml"))
@@ -269,14 +268,6 @@ def entries_of(tag: str | None) -> Mapping[str, inspect.Parameter] | None:
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return None
     return {name: p for name, p in parameters.items() if p.kind is not p.VAR_POSITIONAL}
-
-
-def locate(name: str) -> Any:
-    """What an import path names; None if it is not there. What fails in somebody's own module is a UserError."""
-    try:
-        return pydoc.locate(name)
-    except pydoc.ErrorDuringImport as error:
-        raise UserError(error) from error
 
 
 def check_kind(key: str, before: Any, value: Any) -> None:

@@ -12,7 +12,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 
 from recipes.command_line import UserError
-from recipes.LibriSpeech import yaml_text
+from recipes.LibriSpeech import tokens, yaml_text
 from recipes.LibriSpeech.checks import (
     HPARAMS,
     RULES,
@@ -150,6 +150,8 @@ def resolve(path: str | Path, overrides: str | Mapping[str, Any] = "") -> str:
         raise UserError(f"{path} has no {', '.join(open_keys)}: give the YAML of an attention, as {', '.join(attention_files())}")
     if public:
         shape.finish(merged)
+    if isinstance(merged["model"], dict) and tag_of(merged["model"].get("num_tokens")) == "!PLACEHOLDER":
+        merged["model"]["num_tokens"] = len(tokens.make(yaml_text.plain(merged["tokens"])))
     text = yaml_text.dump(merged)
     whole = "model" in of_path
     if whole or not isinstance(overrides, str):
@@ -205,6 +207,7 @@ def build(text: str, path: str | Path = "hyperparams.yaml") -> tuple[dict, dict]
     torch.manual_seed(config["seed"])  # initial weights
     with naming(path):
         hparams = load_hyperpyyaml(text)
+    hparams["tokens"] = tokens.make(config["tokens"])
     check_augmentation(hparams)
     optimization.check(hparams)
     hparams["output_folder"] = Path(hparams["output_folder"])

@@ -17,6 +17,7 @@ from recipes.LibriSpeech import yaml_text
 from recipes.LibriSpeech.experiment import INCIDENTAL, config_hash, identity
 from recipes.LibriSpeech.public import folder as public
 from recipes.LibriSpeech.summary import Summary
+from recipes.LibriSpeech.tokens import MODEL
 from recipes.LibriSpeech.training import optimization
 
 CONFIG = "hyperparams.yaml"
@@ -24,7 +25,7 @@ CONFIG = "hyperparams.yaml"
 OLD_CONFIG = "config.json"
 """What older runs have in its place: the same values as JSON, objects as `yaml_text.plain` says."""
 FOLDERS = "pretrain", "finetune", "manifests", "tensorboard"
-FILES = "env.log", "train_log.txt", "summary.json", "utterances-*.tsv", "manifests/*.*", "*/log.jsonl", "*/encoder.ckpt"
+FILES = "env.log", "train_log.txt", "summary.json", MODEL, "utterances-*.tsv", "manifests/*.*", "*/log.jsonl", "*/encoder.ckpt"
 """What else a run leaves in its folder."""
 HEADER = """\
 # All values of one experiment. load_hyperpyyaml(open("hyperparams.yaml")) makes its model, `model`; the weights are in
@@ -32,7 +33,7 @@ HEADER = """\
 #     {command}
 
 """
-DATA = "\n# SHA-256 of the manifest of each split\n"
+DATA = "\n# SHA-256 of the manifest of each split, and of what tokens have learned\n"
 
 
 def read_config(folder: str | Path) -> dict | None:
@@ -117,7 +118,7 @@ def save(folder: Path, text: str, data: dict[str, str], command: str) -> None:
     text : str
         As `experiment.resolve` returns it.
     data : dict
-        From each split to the checksum of its manifest.
+        From each split to the checksum of its manifest; of what tokens have learned, too.
     command : str
         The one that does the experiment again, see `command`.
     """
@@ -131,7 +132,8 @@ def clear(folder: Path) -> None:
     if files_of_it:
         for name in FOLDERS:
             shutil.rmtree(folder / name, ignore_errors=True)
-        (folder / "train_log.txt").unlink(missing_ok=True)
+        for name in ("train_log.txt", MODEL):
+            (folder / name).unlink(missing_ok=True)
         for path in files_of_it:
             path.unlink()
 

@@ -15,7 +15,6 @@ from speech_attention.recognizer import Recognizer
 
 from recipes import machine
 from recipes.command_line import UserError
-from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.decoding.wer import Utterance
 from recipes.LibriSpeech.experiment import config_hash
 from recipes.LibriSpeech.training.logs import records
@@ -64,7 +63,7 @@ def build(
     manifests : dict
         Manifest of each split.
     """
-    folder, model = hparams["output_folder"], hparams["model"]
+    folder, model, texts = hparams["output_folder"], hparams["model"], hparams["tokens"].texts
     scores_lm, lm, utterances_lm = tested.with_lm or (None, None, {})
     seconds = sum(took for _, _, took, _ in tested.offline.values())
     audio_seconds = sum(audio for _, _, _, audio in tested.offline.values())
@@ -86,7 +85,7 @@ def build(
         "speed": {"test_real_time_factor": seconds / audio_seconds, "device": str(brain.device)},
         "memory": {
             "peak_mib": machine.peak_memory_mib(brain.device),
-            "state_bytes": Recognizer(model, TOKENS).state_bytes if math.isfinite(model.encoder.lookahead) else None,
+            "state_bytes": Recognizer(model, texts).state_bytes if math.isfinite(model.encoder.lookahead) else None,
         },
         "log": logs,
         "utterances": {

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from speech_attention.front_end import SAMPLE_RATE
 
-from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.training.teacher import make_objective, takes_teacher
 from recipes.LibriSpeech.yaml_text import naming
 
@@ -62,7 +61,8 @@ def _step(hparams: Mapping[str, Any]) -> None:
             _expect(changed.shape == features.shape, f"makes {tuple(changed.shape)} of features {tuple(features.shape)}")
     with naming("model"):
         log_probs, _ = model(samples, lengths)
-        _expect(log_probs.size(-1) == len(TOKENS), f"tells {log_probs.size(-1)} characters apart, and there are {len(TOKENS)}")
+        known = len(hparams["tokens"])
+        _expect(log_probs.size(-1) == known, f"tells {log_probs.size(-1)} tokens apart, and there are {known}")
         loss = log_probs.mean()
     if hparams["pretrain"]["epochs"] and (hparams["teacher"] or not takes_teacher(hparams["objective"])):
         with naming("objective"):

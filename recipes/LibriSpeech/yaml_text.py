@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import pydoc
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,14 @@ def naming(part: str | Path) -> Iterator[None]:
         yield
     except (*UNMADE, ruamel.yaml.error.YAMLError) as error:
         raise UserError(f"{part}: {in_words(error)}") from error
+
+
+def locate(name: str) -> Any:
+    """What an import path names; None if it is not there. What fails in somebody's own module is a UserError."""
+    try:
+        return pydoc.locate(name)
+    except pydoc.ErrorDuringImport as error:
+        raise UserError(error) from error
 
 
 def parse(text: str) -> Any:

@@ -47,7 +47,7 @@ def word_ends(system: Trained, utterance: dict, textgrids: dict[str, Path] | Non
         ends = spoken_ends(textgrids[utterance["id"]], words, len(signal))
     else:
         log_probs, _ = system.model(signal[None], torch.tensor([len(signal)]))
-        ends = ctc_ends(log_probs[0], words, system.model.front_end.hop)
+        ends = ctc_ends(log_probs[0], words, system.model.front_end.hop, system.tokens)
     return ends and [min(end, len(signal)) for end in ends]
 
 

@@ -27,7 +27,7 @@ from speechbrain.utils.run_opts import RunOptions
 from tqdm import tqdm
 
 from recipes.command_line import Parser, UserError, exit_code
-from recipes.LibriSpeech.data.dataset import TOKENS, encode
+from recipes.LibriSpeech.tokens import LETTERS
 from recipes.LibriSpeech.training.finetune import FinetuneBrain
 from recipes.LibriSpeech.training.pretrain import PretrainBrain, Pretraining
 from results.common import timing
@@ -49,7 +49,7 @@ def make_batch(seconds):
     words = (TEXT * seconds)[: 10 * seconds // count].strip()  # 10 characters a second
     generator = torch.Generator().manual_seed(0)
     samples = 0.1 * torch.randn(count, seconds * SAMPLE_RATE // count, generator=generator)
-    return [{"id": str(i), "sig": sig, "words": words, "targets": encode(words)} for i, sig in enumerate(samples)]
+    return [{"id": str(i), "sig": sig, "words": words, "targets": LETTERS.encode(words)} for i, sig in enumerate(samples)]
 
 
 def make_brain(stage, name, utterances, options, folder):
@@ -119,7 +119,7 @@ def measure_streams(_, options):
         cells.append({**cell, "state_bytes": None, "rtf": {}})
         if budget is None:
             continue
-        total, recognizer = sum(budget.values()), Recognizer(model, TOKENS)
+        total, recognizer = sum(budget.values()), Recognizer(model, LETTERS.texts)
         lookahead = total - budget["window"] - budget["frame"]  # samples
         cells[-1].update(lookahead_ms=1000 * lookahead / SAMPLE_RATE, total_ms=1000 * total / SAMPLE_RATE)
         cells[-1].update(state_bytes=recognizer.state_bytes, rtf={f"{ms:g}": [] for ms in (frame_ms, *PACKETS_MS)})

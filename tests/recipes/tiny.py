@@ -16,6 +16,10 @@ TINY = {
     "ckpt_interval_minutes": "0", "ckpt_interval_steps": "1",
 }  # fmt: skip
 
+PIECES = "!new:recipes.LibriSpeech.tokens.SentencePiece {size: 30}"
+"""Tokens that learn from `GERMAN`."""
+GERMAN = ["ÜBER DIE STRASSE", "DIE GRÖSSE DER STRASSE", "ÜBER DER GRÖSSE", "DIE ÄRGER"] * 2
+
 
 def write_tree(root, splits, seconds):
     """Write a LibriSpeech tree of noise.

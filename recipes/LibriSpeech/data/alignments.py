@@ -5,6 +5,7 @@ through the reference, which is often before or after the sound.
 """
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from speech_attention.front_end import SAMPLE_RATE
 from torchaudio.functional import forced_align, merge_tokens
 
 from recipes.command_line import UserError
-from recipes.LibriSpeech.data.dataset import TOKENS, encode
+from recipes.LibriSpeech.tokens import LETTERS, Tokens
 
 UNKNOWN = "<UNK>"  # the label that aligners give to a word that is not in their dictionary
 
@@ -99,14 +100,14 @@ def spoken_ends(path: str | Path, words: Sequence[str], samples: float = math.in
         Samples. None where the TextGrid has other words than the transcript (`<unk>` may be any).
     """
     intervals = read_tier(path, "words", samples)
-    labels = [interval.label.upper() for interval in intervals]
-    if len(labels) != len(words) or any(label not in (word, UNKNOWN) for label, word in zip(labels, words)):
+    labels = [unicodedata.normalize("NFC", interval.label).upper() for interval in intervals]
+    if len(labels) != len(words) or any(label not in (word.upper(), UNKNOWN) for label, word in zip(labels, words)):
         return None
     return [interval.end for interval in intervals]
 
 
-def ctc_ends(log_probs: torch.Tensor, words: Sequence[str], hop: int) -> list[int] | None:
-    """Where each word ends on the best CTC path through the transcript: after the last frame of its last letter.
+def ctc_ends(log_probs: torch.Tensor, words: Sequence[str], hop: int, tokens: Tokens = LETTERS) -> list[int] | None:
+    """Where each word ends on the best CTC path through the transcript: after the last frame of its last token.
 
     Arguments
     ---------
@@ -116,6 +117,8 @@ def ctc_ends(log_probs: torch.Tensor, words: Sequence[str], hop: int) -> list[in
         The transcript.
     hop : int
         Samples of a frame.
+    tokens : Tokens
+        Of the system.
 
     Returns
     -------
@@ -126,16 +129,16 @@ def ctc_ends(log_probs: torch.Tensor, words: Sequence[str], hop: int) -> list[in
     -------
     >>> import torch
     >>> path = [0, 3, 3, 0, 4, 1, 0, 5, 5, 0]  # A B, a space, C; token 0 is the blank
-    >>> log_probs = torch.nn.functional.one_hot(torch.tensor(path), len(TOKENS)).float().log_softmax(dim=-1)
+    >>> log_probs = torch.nn.functional.one_hot(torch.tensor(path), len(LETTERS)).float().log_softmax(dim=-1)
     >>> ctc_ends(log_probs, ["AB", "C"], hop=640)
     [3200, 5760]
     >>> ctc_ends(log_probs, ["AAAAAA"], hop=640)  # needs five blanks between them
     """
-    targets = encode(" ".join(words))
+    targets = tokens.encode(" ".join(words))
     repetitions = int((targets[1:] == targets[:-1]).sum())
     if len(log_probs) < len(targets) + repetitions:
         return None
     path, scores = forced_align(log_probs[None].float(), targets[None], blank=0)
     spans = merge_tokens(path[0], scores[0])
-    space = TOKENS.index(" ")
-    return [span.end * hop for span, after in zip(spans, [*targets[1:].tolist(), space]) if after == space]
+    texts = [tokens.texts[number] for number in targets]
+    return [end.end * hop for end, text, after in zip(spans, texts, [*texts[1:], " "]) if text != " " and after.startswith(" ")]

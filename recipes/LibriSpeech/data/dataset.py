@@ -1,7 +1,6 @@
-"""From manifests to SpeechBrain data sets and loaders, and the CTC tokens."""
+"""From manifests to SpeechBrain data sets and loaders."""
 
 import math
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,26 +11,14 @@ from speechbrain.dataio.dataio import read_audio
 from speechbrain.dataio.dataset import DynamicItemDataset
 
 from recipes.command_line import UserError
+from recipes.LibriSpeech import run_folder
 from recipes.LibriSpeech.data.download import download
 from recipes.LibriSpeech.data.prepare import Manifest, check_apart, find_root, prepare
 from recipes.LibriSpeech.data.synthetic import embedded_corpus
 from recipes.LibriSpeech.data.tree import some
 from recipes.LibriSpeech.processes import main_first, tell
 from recipes.LibriSpeech.sound.reader import read_whole
-
-TOKENS = ("<blank>", " ", "'", *"ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-"""The 29 characters of CTC; a space ends a word."""
-
-
-def encode(words: str) -> torch.Tensor:
-    """The token numbers of a transcript.
-
-    Example
-    -------
-    >>> encode("A B").tolist()
-    [3, 1, 4]
-    """
-    return torch.tensor([TOKENS.index(character) for character in words], dtype=torch.long)
+from recipes.LibriSpeech.tokens import LETTERS, MODEL, Tokens, learn, of_run
 
 
 def read(path: str, duration: float) -> torch.Tensor:
@@ -45,7 +32,7 @@ def read(path: str, duration: float) -> torch.Tensor:
     return samples
 
 
-def dataset(manifests: Iterable[Manifest], root: str | Path) -> DynamicItemDataset:
+def dataset(manifests: Iterable[Manifest], root: str | Path, tokens: Tokens = LETTERS) -> DynamicItemDataset:
     """The utterances of one or more splits, shortest first.
 
     Arguments
@@ -53,6 +40,8 @@ def dataset(manifests: Iterable[Manifest], root: str | Path) -> DynamicItemDatas
     manifests : list of Manifest
     root : Path
         Folder that holds the splits.
+    tokens : Tokens
+        Of the targets.
 
     Returns
     -------
@@ -68,7 +57,7 @@ def dataset(manifests: Iterable[Manifest], root: str | Path) -> DynamicItemDatas
     data = DynamicItemDataset(rows)
     data.add_dynamic_item(read, takes=["wav", "duration"], provides="sig")
     data.add_dynamic_item(str, takes="wrd", provides="words")
-    data.add_dynamic_item(encode, takes="wrd", provides="targets")
+    data.add_dynamic_item(tokens.encode, takes="wrd", provides="targets")
     data.set_output_keys(["id", "sig", "words", "targets"])
     return data.filtered_sorted(sort_key="duration")
 
@@ -79,8 +68,8 @@ def absolute_lengths(batch_item: tuple[torch.Tensor, torch.Tensor]) -> torch.Ten
     return (relative.double() * signal.size(1)).round().long()
 
 
-def load_sets(hparams: Mapping) -> tuple[dict, dict[str, Manifest]]:
-    """The data of an experiment, made or fetched if it must be, and prepared.
+def load_sets(hparams: Mapping) -> tuple[dict, dict[str, Manifest], dict[str, str]]:
+    """The data of an experiment, made or fetched if it must be, and prepared; its tokens are learned from it.
 
     Arguments
     ---------
@@ -93,23 +82,59 @@ def load_sets(hparams: Mapping) -> tuple[dict, dict[str, Manifest]]:
         `train` and `dev`, a DynamicItemDataset each, and `test`, one for each split.
     manifests : dict
         Manifest of each split.
+    learned : dict
+        The checksum of the file with what its tokens have learned, see `tokens.learn`.
     """
+    tokens: Tokens = hparams["tokens"]
     folder, groups = hparams["data_folder"], {name: hparams[f"{name}_splits"] for name in ("train", "dev", "test")}
     splits = list(dict.fromkeys(split for group in groups.values() for split in group))
     if folder is None:
         folder = main_first(embedded_corpus, hparams["embedded_folder"])
     elif hparams["download"]:
         main_first(download, splits, folder)
-    manifests = main_first(prepare, folder, hparams["output_folder"] / "manifests", splits, hparams["skip_bad"])
+    manifests = main_first(prepare, folder, hparams["output_folder"] / "manifests", splits, hparams["skip_bad"], tokens)
     check_apart(manifests, groups["train"], [*groups["dev"], *groups["test"]])
+    learned = learn_tokens(hparams, manifests)
     root = find_root(folder)
-    sets: dict = {name: dataset([manifests[split] for split in groups[name]], root) for name in ("train", "dev")}
-    sets["test"] = {split: dataset([manifests[split]], root) for split in groups["test"]}
+    sets: dict = {name: dataset([manifests[split] for split in groups[name]], root, tokens) for name in ("train", "dev")}
+    sets["test"] = {split: dataset([manifests[split]], root, tokens) for split in groups["test"]}
     if hparams["stage"] != "test":
         check_sound(sets["train"])
     if hparams["stage"] in ("all", "finetune"):
-        check_letters(sets["train"], hparams["model"].front_end.hop)
-    return sets, manifests
+        check_dense(sets["train"], hparams["model"].front_end.hop, tokens)
+    return sets, manifests, learned
+
+
+def learn_tokens(hparams: Mapping, manifests: Mapping[str, Manifest]) -> dict[str, str]:
+    """Let tokens that learn do so from the training transcripts, and say which letters of all splits they do not know.
+
+    Arguments
+    ---------
+    hparams : dict
+        The loaded YAML.
+    manifests : dict
+        Manifest of each split.
+
+    Returns
+    -------
+    dict
+        See `tokens.learn`.
+    """
+    tokens, folder, train = hparams["tokens"], hparams["output_folder"], hparams["train_splits"]
+    if not tokens.learns:
+        return {}
+    rows = {split: DynamicItemDataset.from_csv(manifest.path, {"data_root": ""}).data for split, manifest in manifests.items()}
+    said = {split: [row["wrd"] for row in of_split.values()] for split, of_split in rows.items()}
+    begun = run_folder.read_config(folder) or {}
+    sentences, expected = [words for split in train for words in said[split]], begun.get("data", {}).get(MODEL)
+    learned = main_first(learn, tokens, folder, sentences, hparams["weights"], expected)
+    for split, texts in said.items():
+        if found := sorted({letter for words in texts for letter in tokens.foreign.findall(words)}):
+            words = f"{split} has letters that are not among {tokens.named}: {''.join(found)[:40]!r}"
+            if split in train and hparams["finetune"]["epochs"]:  # so the tokens are those of `weights`
+                raise UserError(f"{words}; give --pretrained in place of --weights: its tokens are learned anew")
+            tell(f"WARNING: {words}; words with them count as errors", file=sys.stderr)
+    return learned
 
 
 def check_sound(train: DynamicItemDataset) -> None:
@@ -119,22 +144,25 @@ def check_sound(train: DynamicItemDataset) -> None:
             raise UserError(f"all {len(train)} utterances of the training set are silence: look at how their audio was made")
 
 
-def check_letters(train: DynamicItemDataset, hop: int) -> None:
-    """Say how many utterances have more letters than frames, so that CTC learns nothing from them; refuse a set of such.
+def check_dense(train: DynamicItemDataset, hop: int, tokens: Tokens) -> None:
+    """Say how many utterances have more tokens than frames, so that CTC learns nothing from them; refuse a set of such.
 
     Arguments
     ---------
     train : DynamicItemDataset
     hop : int
         Samples of a frame.
+    tokens : Tokens
     """
     dense = []
     for name in train.data_ids:
         words, frames = train.data[name]["wrd"], math.ceil(train.data[name]["duration"] * SAMPLE_RATE / hop)
-        doubled = re.findall(r"(.)(?=\1)", words) if 2 * len(words) > frames else []  # a blank must part them
-        if len(words) + len(doubled) > frames:
-            dense.append(name)
-    said = f"{len(dense)} of {len(train)} training utterances have more letters than frames of {1000 * hop / SAMPLE_RATE:g} ms"
+        if 2 * (len(words) + 1) > frames:  # else even letters have room
+            targets = tokens.encode(words)
+            doubled = int((targets[1:] == targets[:-1]).sum())  # a blank must part them
+            dense += [name] if len(targets) + doubled > frames else []
+    what = "pieces" if tokens.learns else "letters"
+    said = f"{len(dense)} of {len(train)} training utterances have more {what} than frames of {1000 * hop / SAMPLE_RATE:g} ms"
     if len(dense) == len(train):
         raise UserError(f"{said}: CTC cannot learn from them; see whether these are the transcripts of this audio")
     if dense:
@@ -165,8 +193,9 @@ def load_split(
     """
     split = split or config["test_splits"][0]
     data_folder = data_folder or config["data_folder"] or embedded_corpus(config["embedded_folder"])
-    manifest = prepare(data_folder, Path(folder) / "manifests", [split], config["skip_bad"])[split]
-    return manifest, dataset([manifest], find_root(data_folder))
+    tokens = of_run(config, Path(folder))
+    manifest = prepare(data_folder, Path(folder) / "manifests", [split], config["skip_bad"], tokens)[split]
+    return manifest, dataset([manifest], find_root(data_folder), tokens)
 
 
 def spread(items: Sequence, count: int) -> list:

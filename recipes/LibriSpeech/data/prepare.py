@@ -19,6 +19,7 @@ from recipes.command_line import UserError
 from recipes.files import write_json, write_text
 from recipes.LibriSpeech.data import tree
 from recipes.LibriSpeech.processes import tell
+from recipes.LibriSpeech.tokens import LETTERS, Tokens
 
 CSV_HEADER = ["ID", "duration", "wav", "spk_id", "wrd"]
 
@@ -83,7 +84,7 @@ def find_root(data_folder: str | Path) -> Path:
 
 
 def prepare(
-    data_folder: str | Path, save_folder: str | Path, splits: Iterable[str], skip_bad: bool = False
+    data_folder: str | Path, save_folder: str | Path, splits: Iterable[str], skip_bad: bool = False, tokens: Tokens = LETTERS
 ) -> dict[str, Manifest]:
     """Checks splits of a LibriSpeech tree and writes `<split>.csv` and `<split>.json` for each.
 
@@ -99,6 +100,8 @@ def prepare(
         Names of the splits.
     skip_bad : bool
         Leave bad audio files out, with a warning, instead of refusing the split.
+    tokens : Tokens
+        What is to write the transcripts; their letters decide which characters these may have.
 
     Returns
     -------
@@ -123,7 +126,7 @@ def prepare(
         folders[root / split] = split
     manifests = {}
     for split, found in [(split, tree.find(root, split)) for split in splits]:
-        manifest = _prepare_split(root, Path(save_folder), split, found, skip_bad)
+        manifest = _prepare_split(root, Path(save_folder), split, found, skip_bad, tokens)
         if manifest.skipped:
             left_out = tree.some(manifest.skipped, "bad audio file")
             tell(f"WARNING: {split}: {left_out} left out of {manifest.path}.", file=sys.stderr)
@@ -172,20 +175,21 @@ def check_apart(manifests: Mapping[str, Manifest], train: Iterable[str], evaluat
             )
 
 
-def _prepare_split(root: Path, save_folder: Path, split: str, found: tree.Found, skip_bad: bool) -> Manifest:
+def _prepare_split(root: Path, save_folder: Path, split: str, found: tree.Found, skip_bad: bool, tokens: Tokens) -> Manifest:
     """Prepares one split, or takes the manifest that is there."""
     audio = found.audio
     if not audio:
         raise UserError(f"Split {split} in {root} has no utterances (<speaker>/<chapter>/*.flac): delete it and unpack it again.")
     csv_path = save_folder / f"{split}.csv"
     json_path = save_folder / f"{split}.json"
-    made_from = json.dumps([str(root), split, bool(skip_bad), found.fingerprint])
+    letters = [] if tokens.refused == LETTERS.refused else [tokens.refused.pattern]  # as before there were other tokens
+    made_from = json.dumps([str(root), split, bool(skip_bad), found.fingerprint, *letters])
     fingerprint = hashlib.sha256(made_from.encode()).hexdigest()
     known = _read_manifest(csv_path, json_path, fingerprint)
     if known is not None:
         return known
 
-    transcripts = tree.read_transcripts(found.texts)
+    transcripts = tree.read_transcripts(found.texts, tokens)
     tree.check_pairs(split, audio, transcripts)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         running = pool.map(tree.check_audio, audio.values())

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,13 @@ from speech_attention.front_end import SAMPLE_RATE
 from recipes.command_line import UserError
 from recipes.LibriSpeech.sound import formats, reader
 from recipes.LibriSpeech.sound.tape import UNKNOWN
+from recipes.LibriSpeech.tokens import Tokens
 
 AUDIO = {".flac", ".wav", ".mp3", ".ogg", ".opus", ".m4a", ".aac", ".aiff", ".wma", ".sph"}
 """Endings of audio files; only `.flac` is read, all others are refused."""
 OF_THE_SYSTEM = ("Thumbs.db", "desktop.ini", "__MACOSX", "@eaDir")
 """What systems leave in folders, beside names that begin with a dot."""
 UTTERANCE_ID = re.compile("[A-Za-z0-9_.-]+")
-NOT_ALLOWED = re.compile("[^A-Z' ]")
 MOST_LETTERS = 100_000
 TAG_BYTES = 128
 """An ID3 tag may stand behind the samples of a FLAC file."""
@@ -136,15 +137,16 @@ def _twice(utterance: str, *paths: Path) -> UserError:
     return UserError(f"Utterance {utterance} is there twice, {' and '.join(map(str, paths))}: remove one of them.")
 
 
-def read_transcripts(texts: Iterable[Path]) -> dict[str, str]:
-    """Reads and checks transcripts: a dict from utterance id to words."""
+def read_transcripts(texts: Iterable[Path], tokens: Tokens) -> dict[str, str]:
+    """Reads and checks transcripts, which `tokens` are to write: a dict from utterance id to words, in Unicode's form NFC."""
     transcripts: dict[str, str] = {}
     read: dict[str, Path] = {}
+    refused: dict[str, set[str]] = {}
     for path in texts:
         for number, line in enumerate(_lines(path), 1):
             if not line.strip():
                 continue
-            key, _, words = " ".join(line.split()).partition(" ")
+            key, _, words = " ".join(unicodedata.normalize("NFC", line).split()).partition(" ")
             if not _belongs(key, path):
                 begin = f"{path.parent.parent.name}-{path.parent.name}-"
                 raise UserError(f"{path}, line {number}: {key[:80]!r} must be an utterance id that begins with {begin}")
@@ -153,15 +155,19 @@ def read_transcripts(texts: Iterable[Path]) -> dict[str, str]:
                 raise UserError(f"Utterance {key} has more than one transcript: remove one, see {places}.")
             if not words:
                 raise UserError(f"Utterance {key} has an empty transcript in {path}: add its words or remove it.")
-            if NOT_ALLOWED.search(words):
-                found = "".join(sorted(set(NOT_ALLOWED.findall(words))))[:20]
-                raise UserError(
-                    f"Utterance {key} in {path} has characters outside A-Z, apostrophe and space: {found!r}; write capitals, "
-                    "numbers in words, and neither punctuation nor accents."
-                )
+            if tokens.refused.search(words):
+                refused[key] = set(tokens.refused.findall(words))
             if len(words) > MOST_LETTERS:
                 raise UserError(f"Utterance {key} in {path} has {len(words)} letters: cut its recording into sentences.")
             transcripts[key], read[key] = words, path
+    if refused:
+        first, found = next(iter(refused)), "".join(sorted(set().union(*refused.values())))[:40]
+        others = f" (and {len(refused) - 1} others)" if len(refused) > 1 else ""
+        raise UserError(
+            f"Utterance {first} in {read[first]}{others} has characters outside {tokens.named}: {found!r}; write "
+            "capitals, numbers in words, and no punctuation; for letters of another language give all of them, --tokens "
+            "'!new:recipes.LibriSpeech.tokens.Letters {alphabet: ...}', or SentencePiece."
+        )
     return transcripts
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from recipes.command_line import UserError
 from recipes.files import sha256, write_bytes
 from recipes.LibriSpeech.decoding import ngram
+from recipes.LibriSpeech.tokens import LETTERS, Tokens
 
 ORDER = 4
 LINES_BEFORE = 1000
@@ -22,7 +23,11 @@ def evaluated(sets: Mapping[str, Any]) -> set[str]:
 
 
 def find_arpa(
-    path: str | Path, cache: str | Path, leave_out: Collection[str] = frozenset(), order: int = ORDER
+    path: str | Path,
+    cache: str | Path,
+    leave_out: Collection[str] = frozenset(),
+    tokens: Tokens = LETTERS,
+    order: int = ORDER,
 ) -> tuple[Path, dict[str, Any]]:
     """The ARPA file of a language model: `path` itself, or one estimated from it unless that is done.
 
@@ -34,6 +39,8 @@ def find_arpa(
         Folder for what is estimated.
     leave_out : set of str
         Sentences of the text that are not to be learned from.
+    tokens : Tokens
+        What is to write its words.
     order : int
         Of an n-gram that is estimated.
 
@@ -47,7 +54,7 @@ def find_arpa(
     path = Path(path)
     description: dict[str, Any] = {"file": path.name, "sha256": sha256(path)}
     if not is_arpa(path):
-        words, stream, left_out = ngram.read_text(path, leave_out)
+        words, stream, left_out = ngram.read_text(path, leave_out, tokens)
         marks = 2 * int((stream == ngram.BEGIN).sum())
         description |= {"words": len(stream) - marks, "sentences_left_out": left_out}
         path = Path(cache) / f"{ngram.fingerprint(words, stream, order)}-{order}gram.arpa.gz"

@@ -22,16 +22,19 @@ from speechbrain.utils.distributed import if_main_process
 from tqdm import tqdm
 
 from recipes.command_line import UserError
-from recipes.LibriSpeech.data.dataset import TOKENS, spread
+from recipes.LibriSpeech.data.dataset import spread
 from recipes.LibriSpeech.decoding import ngram
 from recipes.LibriSpeech.decoding.arpa import is_arpa, read_head
 from recipes.LibriSpeech.decoding.wer import Utterance, Words, score, write_utterances
+from recipes.LibriSpeech.tokens import LETTERS, Tokens
 from recipes.LibriSpeech.training.finetune import FinetuneBrain
 
 BEAM, BEAM_TOKENS, BEAM_THRESHOLD = 200, 10, 20.0
 """The search keeps so many sentences after each frame, tries so many tokens for each, and drops what is so far below the best."""
 START, STEPS = (2.0, 0.0), (0.5, 1.0)
 """Where the search for the two weights begins, and its first steps."""
+NO_TOKEN = "<none>"
+"""What the search is told to be a silence, where no token is one."""
 DEV_UTTERANCES = 200
 """The weights are chosen on at most so many utterances."""
 
@@ -60,7 +63,7 @@ def test(
     utterances : dict
         List of Utterance of each test split.
     """
-    search = BeamSearch(arpa)
+    search = BeamSearch(arpa, brain.hparams.tokens)
     some = set(spread(sets["dev"].data_ids, DEV_UTTERANCES))
     dev, references = log_probs(brain, sets["dev"].filtered_sorted(key_test={"id": some.__contains__}), "dev")
     weight, word_score, dev_wer = choose_weights(search, dev, references)
@@ -75,8 +78,9 @@ def test(
     return scores, description, utterances
 
 
-def check(path: str | Path, cache: str | Path) -> None:
-    """Refuse a language model that cannot be used, before anything else is done; see `arpa.find_arpa` for the arguments."""
+def check(path: str | Path, cache: str | Path, tokens: Tokens = LETTERS) -> None:
+    """Refuse a language model that cannot be used, before anything else is done, even before `tokens` have learned; see
+    `arpa.find_arpa` for the arguments."""
     if not Path(path).is_file():
         raise UserError(f"lm={path} is not a file: give a text or an ARPA file, plain or gzipped")
     if Path(cache).exists() and not Path(cache).is_dir():
@@ -88,36 +92,42 @@ def check(path: str | Path, cache: str | Path) -> None:
     if not if_main_process():  # which alone searches
         return
     if is_arpa(path):
-        BeamSearch(path)
-    elif odd := ngram.odd_words(*ngram.read_text(path)[:2]):
+        BeamSearch(path, tokens)
+    elif odd := ngram.odd_words(*ngram.read_text(path, tokens=tokens)[:2], tokens):
         print(f"WARNING: {path}: {odd[1]}: the search never writes them", file=sys.stderr)
 
 
 class BeamSearch:
-    """CTC beam search over the words of a language model that can be written in `TOKENS`, in capitals.
+    """CTC beam search over the words of a language model that can be written in `tokens`, in their case.
 
     Arguments
     ---------
     arpa : str or Path
         An ARPA file, plain or gzipped.
+    tokens : Tokens
     """
 
-    def __init__(self, arpa: str | Path):
+    def __init__(self, arpa: str | Path, tokens: Tokens = LETTERS):
         from flashlight.lib.text.decoder.kenlm import KenLM
         from flashlight.lib.text.dictionary import Dictionary
 
-        space, letters = TOKENS[1], set(TOKENS[2:])
-        words = [word for word in read_head(arpa)[1] if set(word.upper()) <= letters]
+        words = [word for word in read_head(arpa)[1] if not tokens.foreign.search(tokens.written(word))]
         if not words:
-            raise UserError(f"{arpa} has no word that can be written in the letters A to Z and the apostrophe")
+            raise UserError(f"{arpa} has no word that can be written in {tokens.named}")
         if len(set(words)) < len(words):
             raise UserError(f"{arpa} has the word {Counter(words).most_common(1)[0][0]} twice: see what made it")
-        self.spellings = {word: [[*word.upper(), space]] for word in words}
-        self.words, self.tokens = Dictionary(["<unk>", *words]), Dictionary(list(TOKENS))
+        self.tokens, self.words = tokens, Dictionary(["<unk>", *words])
+        self.texts, self.end = (list(tokens.texts), tokens.separator) if tokens.separator else ([*tokens.texts, NO_TOKEN], -1)
+        self.spellings = {word: [self._spelling(word)] for word in words} if tokens.texts else {}
         try:
             self.lm = KenLM(str(arpa), self.words)
         except RuntimeError as error:
             raise UserError(f"{arpa} is not an ARPA file that KenLM reads: {str(error).splitlines()[-1]}") from error
+
+    def _spelling(self, word: str) -> list[str]:
+        """The tokens of a word, and the one that ends it, if there is such a one."""
+        numbers = self.tokens.encode(self.tokens.written(word)).tolist()
+        return [self.texts[number] for number in (*numbers, *filter(None, [self.tokens.separator]))]
 
     def decode(
         self, log_probs: Mapping[str, torch.Tensor], weight: float, word_score: float, description: str | None = None
@@ -138,21 +148,35 @@ class BeamSearch:
             From utterance id to the list of words.
         """
         from flashlight.lib.text.decoder import CriterionType, LexiconDecoderOptions
+        from flashlight.lib.text.dictionary import Dictionary
         from torchaudio.models.decoder import CTCDecoder
 
         options = LexiconDecoderOptions(
             beam_size=BEAM, beam_size_token=BEAM_TOKENS, beam_threshold=BEAM_THRESHOLD, lm_weight=weight, word_score=word_score,
             unk_score=float("-inf"), sil_score=0.0, log_add=True, criterion_type=CriterionType.CTC,
         )  # fmt: skip
-        blank, space = TOKENS[:2]
-        decoder = CTCDecoder(1, self.spellings, self.words, self.tokens, self.lm, options, blank, space, "<unk>")
-        last = torch.full((1, len(TOKENS)), -1e4)  # a space, which ends the last word
-        last[0, 1] = 0.0
+        names, blank, silence = Dictionary(self.texts), self.texts[0], self.texts[self.end]
+        decoder = CTCDecoder(1, self.spellings, self.words, names, self.lm, options, blank, silence, "<unk>")
         found: dict[str, list[str]] = {}
         for name, frames in tqdm(log_probs.items(), desc=description, disable=None if description else True, leave=False):
-            best = decoder(torch.cat([frames, last])[None])[0]
-            found[name] = [word.upper() for word in best[0].words] if best else []
+            best = decoder(self._as_searched(frames)[None])[0]
+            found[name] = [self.tokens.written(word) for word in best[0].words] if best else []
         return found
+
+    def _as_searched(self, frames: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities (frames, tokens) in the form in which the search finds the end of each word.
+
+        A token that ends words stands once more at the end. Where there is none, the search does not let the last token of a
+        word last: of frames in which one token is the best all through, one is made, with the sum of their log-probabilities.
+        """
+        if self.tokens.separator:
+            last = torch.full((1, frames.size(1)), -1e4)
+            last[0, self.end] = 0.0
+            return torch.cat([frames, last])
+        best = frames.argmax(dim=-1)
+        begins = torch.cat([best[:1] >= 0, (best[1:] == 0) | (best[1:] != best[:-1])])
+        joined = torch.zeros(int(begins.sum()), frames.size(1)).index_add(0, begins.cumsum(0) - 1, frames)
+        return torch.nn.functional.pad(joined, (0, 1), value=-1e4)  # and the token that is none
 
 
 def log_probs(

@@ -25,8 +25,8 @@ import numpy as np
 from tqdm import tqdm
 
 from recipes.command_line import UserError
-from recipes.LibriSpeech.data.tree import NOT_ALLOWED
 from recipes.LibriSpeech.sound.formats import PACKED
+from recipes.LibriSpeech.tokens import LETTERS, Tokens
 
 MARKS = ("<unk>", "<s>", "</s>")
 UNK, BEGIN, END = range(3)
@@ -95,8 +95,10 @@ def open_text(path: str | Path) -> Iterator[TextIO]:
         raise UserError(f"{path} is no text in UTF-8, or damaged: {error}") from error
 
 
-def read_text(path: str | Path, leave_out: Collection[str] = frozenset()) -> tuple[list[str], np.ndarray, int]:
-    """The words of a text, one sentence a line, in capitals; LibriSpeech's utterance ids are not words.
+def read_text(
+    path: str | Path, leave_out: Collection[str] = frozenset(), tokens: Tokens = LETTERS
+) -> tuple[list[str], np.ndarray, int]:
+    """The words of a text, one sentence a line, in the case of the tokens; LibriSpeech's utterance ids are not words.
 
     Arguments
     ---------
@@ -104,6 +106,8 @@ def read_text(path: str | Path, leave_out: Collection[str] = frozenset()) -> tup
         Plain or gzipped.
     leave_out : set of str
         Sentences that are not to be learned from.
+    tokens : Tokens
+        What is to write them.
 
     Returns
     -------
@@ -122,8 +126,8 @@ def read_text(path: str | Path, leave_out: Collection[str] = frozenset()) -> tup
                 raise UserError(
                     f"{path} has the line {found}, and is neither a text nor an ARPA file from its beginning: give one"
                 )
-            sentence = UTTERANCE_ID.sub("", line.lstrip(BOM)).upper().split()
-            if " ".join(NOT_ALLOWED.sub("", " ".join(sentence)).split()) in leave_out:  # whatever its punctuation
+            sentence = tokens.written(UTTERANCE_ID.sub("", line.lstrip(BOM))).split()
+            if " ".join(tokens.foreign.sub("", " ".join(sentence)).split()) in leave_out:  # whatever its punctuation
                 left_out += 1
             elif sentence:
                 stream += [BEGIN, *(numbers.setdefault(word, len(numbers)) for word in sentence), END]
@@ -134,20 +138,20 @@ def read_text(path: str | Path, leave_out: Collection[str] = frozenset()) -> tup
     if not stream:
         raise UserError(f"{path} has no words to estimate an n-gram from: one sentence a line")
     words, numbered = list(numbers), np.array(stream, dtype=np.int64)
-    said = odd_words(words, numbered)
+    said = odd_words(words, numbered, tokens)
     if said and said[0] > MOST_ODD:
         raise UserError(f"{path}: {said[1]}: give a text with one sentence a line, numbers in words, without punctuation")
     return words, numbered, left_out
 
 
-def odd_words(words: Sequence[str], stream: np.ndarray) -> tuple[float, str] | None:
-    """The part of a text, see `read_text`, that our letters cannot write, and that in words; None if they can write all."""
-    counts = np.bincount(stream) * [NOT_ALLOWED.search(word) is not None for word in words]
+def odd_words(words: Sequence[str], stream: np.ndarray, tokens: Tokens) -> tuple[float, str] | None:
+    """The part of a text, see `read_text`, that the tokens cannot write, and that in words; None if they can write all."""
+    counts = np.bincount(stream) * [tokens.foreign.search(word) is not None for word in words]
     counts[: len(MARKS)] = 0
     if not counts.any():
         return None
     part, most = counts.sum() / (stream >= len(MARKS)).sum(), words[int(counts.argmax())]
-    return part, f"{100 * part:.3g} % of its words, such as {most[:40]!r}, are not all letters A to Z and apostrophes"
+    return part, f"{100 * part:.3g} % of its words, such as {most[:40]!r}, are not all in {tokens.named}"
 
 
 def fingerprint(words: Sequence[str], stream: np.ndarray, order: int) -> str:

@@ -32,7 +32,6 @@ from torch.nn import functional as F
 
 from recipes import files, machine
 from recipes.command_line import UserError
-from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.inference import export, int8
 from recipes.LibriSpeech.inference import step as exported
 from recipes.LibriSpeech.inference.loading import Trained
@@ -88,11 +87,11 @@ def recognizer(system: Trained, engine: str = "torch", small: bool = False, fram
     plain = system.recognizer()
     if engine == "torch":
         large = torch.backends.mkldnn.is_available() and state_bytes(system.model.state_dict()) > LARGE
-        return Recognizer(system.model, TOKENS, packed(system.model)) if large else plain
+        return Recognizer(system.model, system.tokens.texts, packed(system.model)) if large else plain
     counts = {1, max(1, min(frames // plain.layout.chunk, MOST_CHUNKS))}
     make = compiled_step if engine == "compiled" else partial(onnx_step, small=small)
     steps = {chunks: make(system, plain.start, chunks) for chunks in counts}
-    made = Recognizer(system.model, TOKENS, Steps(system.model, steps))
+    made = Recognizer(system.model, system.tokens.texts, Steps(system.model, steps))
     made.start = named_tensors(made.start, "state.")
     return made
 

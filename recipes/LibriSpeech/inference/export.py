@@ -30,7 +30,7 @@ filled up with zeros. Live, a step is run whenever `chunk` frames have been hear
 sample to the last one that it waits for. The rows of a batch are streams that know nothing of each other: one that is to begin
 later gets steps that are not valid, and a row is used again by setting it to its initial state. That is zeros but for
 `position`, the number of the next frame, of which only differences matter. Text: the best token of each frame, repetitions
-merged, `blank` left out.
+merged, `blank` left out, and the `tokens` that remain joined; each word begins with a space, or after a token that is one.
 
 `quantize` in the metadata names what can be quantised: weights of linear layers with eight bits, a quarter of their size. The
 filterbank cannot, it would destroy the text, and convolutions over the waveform are left alone with it.
@@ -59,7 +59,6 @@ from speech_attention.streaming import named_tensors, state_bytes
 from recipes import files, machine
 from recipes.command_line import Parser, UserError, exit_code
 from recipes.LibriSpeech import experiment
-from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.inference import loading
 from recipes.LibriSpeech.inference.step import EXACT, OPSET, step_proto
 
@@ -90,7 +89,7 @@ def metadata(system: loading.Trained, start: SpeechState, nodes: Iterable[Any]) 
         dtype = str(tensor.dtype).removeprefix("torch.")
         state.append({"name": name, "shape": list(tensor.shape[1:]), "dtype": dtype, "initial": initial})
     return {
-        "tokens": list(TOKENS),
+        "tokens": list(system.tokens.texts),
         "blank": 0,
         "sample_rate": SAMPLE_RATE,
         "hop": hop,  # samples of a frame

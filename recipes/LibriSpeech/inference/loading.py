@@ -17,9 +17,8 @@ from speech_attention.recognizer import Output, Recognizer
 
 from recipes.command_line import UserError, mendable
 from recipes.LibriSpeech import run_folder, saved
-from recipes.LibriSpeech.checks import locate
-from recipes.LibriSpeech.data.dataset import TOKENS
-from recipes.LibriSpeech.yaml_text import tagged
+from recipes.LibriSpeech.tokens import LETTERS, Tokens, of_run
+from recipes.LibriSpeech.yaml_text import locate, tagged
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,14 @@ class Trained:
         The experiment's resolved configuration, plain values.
     folder : Path
         Of the experiment.
+    tokens : Tokens
+        What its outputs mean.
     """
 
     model: CTCModel
     config: dict
     folder: Path = Path()
+    tokens: Tokens = LETTERS
 
     @property
     def streams(self) -> bool:
@@ -47,14 +49,14 @@ class Trained:
 
     def recognizer(self) -> Recognizer:
         """A `Recognizer` of its model and tokens."""
-        return Recognizer(self.model, TOKENS)
+        return Recognizer(self.model, self.tokens.texts)
 
     @torch.inference_mode()
     def offline(self, samples: torch.Tensor) -> Output:
         """The `Output` for a whole utterance, (samples,); all its words come with the last sample."""
         if not len(samples):
             return Output()
-        decoder = GreedyDecoder(TOKENS)
+        decoder = GreedyDecoder(self.tokens.texts)
         log_probs, _ = self.model(samples[None], torch.tensor([len(samples)]))
         text, words = decoder.step(log_probs[0].argmax(dim=-1).tolist(), len(samples))
         return Output(text, words + decoder.flush(len(samples)))
@@ -91,6 +93,7 @@ def load(folder: str | Path) -> Trained:
         weights = saved.tensors(best.path / "model.ckpt")
     except saved.Damaged as fault:
         raise saved.damaged(best.path, fault) from fault
+    tokens = of_run(config, folder)
     try:
         model = build(config["model"])
         model.load_state_dict(weights)
@@ -102,7 +105,7 @@ def load(folder: str | Path) -> Trained:
         raise UserError(f"cannot load the model of {folder}: {' '.join(str(error).split())[:300]}") from error
     if not all(tensor.isfinite().all() for tensor in model.state_dict().values()):
         raise UserError(f"the model in {best.path} has weights that are not finite: train it again")
-    return Trained(model.eval(), config, folder)
+    return Trained(model.eval(), config, folder, tokens)
 
 
 def build(description: dict) -> CTCModel:

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from recipes.command_line import UserError, mendable
 from recipes.LibriSpeech import run_folder, saved
-from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.inference import loading
 from recipes.LibriSpeech.public import load
 from recipes.LibriSpeech.training import logs
@@ -105,10 +104,10 @@ def attention(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config["attention"], "lookaheads": config.get("lookaheads")}
 
 
-def architecture(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What an encoder must share with the experiment that loads it."""
+def architecture(config: Mapping[str, Any], tokens: Sequence[str] = ()) -> dict[str, Any]:
+    """What an encoder must share with the experiment that loads it; a CTC head that it may have, too, the texts of its tokens."""
     keys = ("block", "front_end", "dim", "ffn_dim", "num_layers", "owners")
-    return {"attention": attention(config), **{key: config[key] for key in keys}}
+    return {"attention": attention(config), "tokens": list(tokens), **{key: config[key] for key in keys}}
 
 
 def check(hparams: Mapping[str, Any], config: Mapping[str, Any], debug: bool) -> None:
@@ -173,11 +172,11 @@ def starting_weights(hparams: Mapping[str, Any], config: Mapping[str, Any]) -> b
     bool
         False without pre-training: the initial weights stay.
     """
-    model, own = hparams["model"], hparams["output_folder"] / "pretrain" / "encoder.ckpt"
+    model, own, tokens = hparams["model"], hparams["output_folder"] / "pretrain" / "encoder.ckpt", hparams["tokens"].texts
     if hparams["weights"]:
-        load_weights(hparams["weights"], model, architecture(config), hparams["any_attention"])
+        load_weights(hparams["weights"], model, config, hparams["any_attention"])
     elif hparams["pretrained"] or hparams["pretrain"]["epochs"]:
-        load_encoder(hparams["pretrained"] or own, model, architecture(config), hparams["any_attention"])
+        load_encoder(hparams["pretrained"] or own, model, architecture(config, tokens), hparams["any_attention"])
     else:
         return False
     return True
@@ -207,7 +206,7 @@ def save_encoder(path: str | Path, model: SpeechEncoder, architecture: Mapping[s
         Whether pre-training has trained the CTC head, too.
     """
     partial = Path(path).with_name(f"{PARTIAL}-{Path(path).name}")
-    tokens = head and list(TOKENS)
+    tokens = head and architecture["tokens"]
     torch.save({"state": _encoder_state(model, head), "architecture": architecture, "tokens": tokens}, partial)
     os.replace(partial, path)
 
@@ -249,32 +248,31 @@ def load_encoder(path: str | Path, model: SpeechEncoder, architecture: Mapping[s
         raise UserError(f"{path} is not an encoder checkpoint of this project: give one that pre-training has left") from error
     if not finite:
         raise UserError(f"the encoder in {path} has weights that are not finite: pre-train it again")
-    head = found.get("tokens") == list(TOKENS)
+    head = found.get("tokens") == architecture["tokens"]
     state = {name: tensor for name, tensor in state.items() if head or not name.startswith("head.")}  # not that of other tokens
     _check_fit(f"the encoder in {path}", state, _encoder_state(model, head))
     _check_attention(f"the encoder in {path}", before, architecture["attention"], any_attention)
     model.load_state_dict({**model.state_dict(), **state})
 
 
-def load_weights(folder: str | Path, model: CTCModel, architecture: Mapping[str, Any], any_attention: bool = False) -> None:
-    """Load all weights of a fine-tuned experiment into `model`, the head's too.
+def load_weights(folder: str | Path, model: CTCModel, config: Mapping[str, Any], any_attention: bool = False) -> None:
+    """Load all weights of a fine-tuned experiment into `model`, the head's too; UserError, as of `load_encoder`.
 
     Arguments
     ---------
     folder : str or Path
         Of the experiment.
-    model, architecture, any_attention
+    model, any_attention
         See `load_encoder`.
-
-    Raises
-    ------
-    UserError
-        If anything does not fit, naming it.
+    config : dict
+        Of the experiment of `model`.
     """
     system = loading.load(folder)
-    state = system.model.state_dict()
+    state, tokens = system.model.state_dict(), system.config.get("tokens", "letters")
+    if tokens != config["tokens"]:
+        raise UserError(f"the model in {folder} has other tokens, {tokens} (here {config['tokens']}): give its own --tokens")
     _check_fit(f"the model in {folder}", state, model.state_dict())
-    _check_attention(f"the model in {folder}", attention(system.config), architecture["attention"], any_attention)
+    _check_attention(f"the model in {folder}", attention(system.config), attention(config), any_attention)
     model.load_state_dict(state)
 
 

@@ -13,7 +13,7 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from torch import Tensor
 from torch.nn import functional as F
 
-from recipes.LibriSpeech.data.dataset import TOKENS, absolute_lengths
+from recipes.LibriSpeech.data.dataset import absolute_lengths
 from recipes.LibriSpeech.decoding.wer import Score, Utterance, greedy_words, score
 from recipes.LibriSpeech.inference.sessions import random_hops, stream_words
 from recipes.LibriSpeech.training.brain import StageBrain
@@ -24,7 +24,7 @@ PROJECTION = "norm.", "linear."
 
 
 class FinetuneBrain(StageBrain):
-    """CTC on characters, with speed perturbation and SpecAugment. `modules` has `model`, a CTCModel. See `StageBrain`."""
+    """CTC on tokens, with speed perturbation and SpecAugment. `modules` has `model`, a CTCModel. See `StageBrain`."""
 
     @property
     def model(self) -> CTCModel:
@@ -91,10 +91,10 @@ class FinetuneBrain(StageBrain):
         self.means.add({"blank": blank, "unalignable": unalignable})
         if stage != sb.Stage.TRAIN:
             self.audio_seconds += absolute_lengths(batch.sig).sum().item() / SAMPLE_RATE
-            words = greedy_words(log_probs, lengths, TOKENS)
+            words = greedy_words(log_probs, lengths, self.hparams.tokens.texts)
             self.hypotheses.update(zip(batch.id, words))
             self.references.update(zip(batch.id, (text.split() for text in batch.words)))
-        return (losses / target_lengths).mean()
+        return (losses / target_lengths.clamp(min=1)).mean()  # a transcript to evaluate on may have none that these tokens write
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Nothing has been recognised yet."""
@@ -141,7 +141,7 @@ class FinetuneBrain(StageBrain):
         different : list of str
             Ids of the utterances whose text is not that of the offline test.
         """
-        recognizer = Recognizer(self.model, TOKENS)
+        recognizer = Recognizer(self.model, self.hparams.tokens.texts)
         references = {utterance.id: utterance.reference for utterance in offline}
         data = data.filtered_sorted(key_test={"id": references.__contains__})
         with self.evaluation_ctx:

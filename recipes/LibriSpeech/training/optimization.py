@@ -137,7 +137,7 @@ HELD = {("cpu", 60.0): 45.0, ("mini", 60.0): 35.0, ("mini", 40.0): 30.0}
 _FRONT_END, _ENCODER = {"pool": 1}, {"position": None, "pool": 1, "norm": True}
 ADDED: dict[str, Any] = {
     "start": None, "start_sha256": None, "form": None, "position_lookahead": 0,
-    "positions": "rotary", "position": None, "pool": 1, "norm": True, "gain_db": 0.0, "teacher": None,
+    "positions": "rotary", "position": None, "pool": 1, "norm": True, "gain_db": 0.0, "teacher": None, "tokens": "letters",
     "finetune": {"head_updates": 0, "freeze_front_end": False, "layer_decay": 1.0},
     "front_end": _FRONT_END, "encoder": _ENCODER, "model": {"front_end": _FRONT_END, "encoder": _ENCODER},
 }  # fmt: skip

@@ -17,7 +17,7 @@ ARPA = (
     "\\2-grams:\n-0.3\t<s> WORD\n-0.2\tWORD UTTERANCE\n\n\\end\\\n"
 )
 TEXT = "THE CAT SAT\nA DOG RAN HOME\nUTTERANCE\n"
-NO_TEXT = "are not all letters A to Z and apostrophes: give a text with one sentence a line"
+NO_TEXT = "are not all in A-Z and the apostrophe: give a text with one sentence a line"
 KENLM = "$here/lm is not an ARPA file that KenLM reads: "
 
 

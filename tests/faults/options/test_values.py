@@ -65,7 +65,7 @@ CASES = (
     Case("TRAIN --front_end '{dim: 7}'", ("front_end.dim is not the dim of the experiment: give dim instead",)),
     Case("TRAIN --encoder '{num_layers: 1}'", ("encoder.num_layers is not the num_layers of the experiment",)),
     Case("TRAIN --encoder '{ffn_dim: 8}'", ("encoder.ffn_dim is not",)),
-    Case("TRAIN --model '{num_tokens: 5}'", ("model: tells 5 characters apart, and there are 29",)),
+    Case("TRAIN --model '{num_tokens: 5}'", ("model: tells 5 tokens apart, and there are 29",)),
     Case("TRAIN --front_end '{num_mels: 0}'", ("num_mels=0 must be 1 filter or more",)),
     Case("TRAIN --front_end '{floor: -1.0}'", ("floor=-1.0 must be more than 0",)),
     Case(

@@ -14,8 +14,8 @@ from tiny import arguments, fails
 
 import train
 from recipes.command_line import UserError
-from recipes.LibriSpeech.data.dataset import TOKENS, encode
 from recipes.LibriSpeech.decoding import arpa, beam_search, ngram
+from recipes.LibriSpeech.tokens import LETTERS
 
 CORPUS = "THE CAT SAT\nTHE CAT RAN\nA DOG SAT\nTHE DOG\nCAT AND DOG AND CAT\nA CAT RAN\n\nAND\nTHE CAT SAT\n"
 
@@ -151,8 +151,8 @@ def test_an_arpa_is_taken_as_it_is(corpus, tmp_path):
 
 def frames_of(text, generator):
     """Log-probabilities in which the letters of a text are likely, none is sure; spaces are only where it has one."""
-    numbers = [number for letter in encode(text).tolist() for number in (letter, 0)]
-    logits = torch.randn(len(numbers), len(TOKENS), generator=generator)
+    numbers = [number for letter in LETTERS.encode(text).tolist() for number in (letter, 0)]
+    logits = torch.randn(len(numbers), len(LETTERS), generator=generator)
     logits[:, 1] = -20.0
     logits[range(len(numbers)), numbers] = 4.0
     return logits.log_softmax(dim=-1)
@@ -166,7 +166,7 @@ def ctc(frames, target):
 
 def test_the_best_sentence_is_found(tmp_path, monkeypatch):
     """Against all sentences of up to three words, each scored with torch's CTC (spaces around it are free) and with KenLM."""
-    monkeypatch.setattr(beam_search, "BEAM_TOKENS", len(TOKENS))
+    monkeypatch.setattr(beam_search, "BEAM_TOKENS", len(LETTERS))
     (tmp_path / "text").write_text("A BE\nA BEE SEE\nSEE A BE\nBE\nBEE\n")
     file, _ = arpa.find_arpa(tmp_path / "text", tmp_path / "lm")
     read, search = kenlm(file)
@@ -181,7 +181,7 @@ def test_the_best_sentence_is_found(tmp_path, monkeypatch):
         best, top = None, -math.inf
         for words in sentences:
             spaced = {before + " ".join(words) + after for before in ("", " ") for after in ("", " ")}
-            heard = torch.stack([ctc(frames, encode(target)) for target in spaced]).logsumexp(0).item()
+            heard = torch.stack([ctc(frames, LETTERS.encode(target)) for target in spaced]).logsumexp(0).item()
             if (total := heard + weight * languages[words] + word_score * len(words)) > top:
                 best, top = words, total
         assert search.decode({"u": frames}, weight, word_score)["u"] == list(best), (text, weight, word_score)
@@ -233,14 +233,14 @@ def test_a_run_with_a_language_model(tree, tmp_path, capsys):
     [
         (b"", "no words"),
         (b"\n \n", "no words"),
-        ("ÄÖ 12\n3 É\n".encode(), "letters A to Z"),
+        ("ÄÖ 12\n3 É\n".encode(), "A-Z and the apostrophe"),
         (b"\xff\xfe\x00\x01", "is in UTF-16: save it in UTF-8"),
         (gzip.compress(CORPUS.encode() * 100)[:-40], "is no text in UTF-8, or damaged"),
         (b"\\data\\\nngram 1=x\n", "damaged ARPA file, in the line 'ngram 1=x'"),
         (b"\\data\\\nngram 1=2\n\n\\1-grams:\n-1\n", "damaged ARPA file, in the line '-1'"),
         (b"\\data\\\nngram 1=9\nngram 2=1\n\n\\1-grams:\n-1\tA\t0\n\n", "announces 9 words and has 1"),
         (b"\\data\\\nngram 1=1\nngram 2=1\n\n\\1-grams:\n-1\tA\t0\n\n", "not an ARPA file that KenLM reads"),
-        (b"\\data\\\nngram 1=1\n\n\\1-grams:\n-1\t7\t0\n\n\\end\\\n", "letters A to Z"),
+        (b"\\data\\\nngram 1=1\n\n\\1-grams:\n-1\t7\t0\n\n\\end\\\n", "A-Z and the apostrophe"),
     ],
 )
 def test_a_file_that_is_no_language_model(tmp_path, content, words):

@@ -7,16 +7,16 @@ import numpy as np
 import soundfile
 import torch
 from speechbrain.utils.checkpoints import Checkpointer
-from tiny import ROOT
+from tiny import GERMAN, PIECES, ROOT
 from torchaudio.functional import resample
 
 import transcribe
 from recipes.LibriSpeech import experiment, run_folder
-from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.decoding.wer import greedy_words
 from recipes.LibriSpeech.inference import loading
+from recipes.LibriSpeech.tokens import learn
 
-CASES = {"aa": "", "sa": "", "maa": "", "llsa": "", "summary_mixing": "", "sa-shared": "owners: [0]"}
+CASES = {"aa": "", "sa": "", "maa": f"tokens: {PIECES}", "llsa": "", "summary_mixing": "", "sa-shared": "owners: [0]"}
 CASES["llsa-chunk8"] = "attention: {chunk: 8}"
 BLOCKS = {"transformer": "", "conformer": "block: !name:speech_attention.blocks.ConformerBlock {kernel_size: 5}"}
 CLEAR = 1e-3
@@ -40,17 +40,19 @@ def make_talkative(folder, case, block):
     yaml = ROOT / "hparams" / f"{case.partition('-')[0]}.yaml"
     text = experiment.resolve(yaml, f"{small}{CASES[case]}\n{BLOCKS[block]}")
     hparams, _ = experiment.build(text)
-    model = hparams["model"].eval()
+    model, tokens = hparams["model"].eval(), hparams["tokens"]
+    learned = learn(tokens, folder, GERMAN, None, None)
     samples = torch.from_numpy(speech(20, seed=99)[:, 0]).float()
     model.front_end.fit([samples])
     with torch.no_grad():  # random directions in the space that the frames fill, so that the best token changes often
         frames = model.encoder(*model.front_end(samples[None], torch.tensor([len(samples)])))[0][0]
         _, spread, directions = torch.linalg.svd(frames - frames.mean(dim=0), full_matrices=False)
         scaled = directions[:5] / spread[:5, None] * len(frames) ** 0.5
-        model.head.weight.copy_(3 * torch.randn(len(TOKENS), 5, generator=torch.Generator().manual_seed(0)) @ scaled)
+        model.head.weight.copy_(3 * torch.randn(len(tokens), 5, generator=torch.Generator().manual_seed(0)) @ scaled)
         model.head.bias.copy_(-model.head.weight @ frames.mean(dim=0))
-        model.head.bias[TOKENS.index(" ")] += 6
-    run_folder.save(folder, text, data={}, command="")
+        if tokens.separator:
+            model.head.bias[tokens.separator] += 6
+    run_folder.save(folder, text, data=learned, command="")
     Checkpointer(folder / "finetune" / "checkpoints", {"model": model}).save_checkpoint(meta={"WER": 100.0})
     return folder
 
@@ -59,11 +61,11 @@ def offline(folder, path):
     """The transcript of a file by the model as a whole, and by how much its closest decision was made."""
     samples, rate = soundfile.read(path, always_2d=True)
     samples = resample(torch.from_numpy(samples.mean(axis=1)), rate, 16000).float()
-    model = loading.load(folder).model
+    system = loading.load(folder)
     with torch.inference_mode():
-        log_probs, lengths = model(samples[None], torch.tensor([len(samples)]))
+        log_probs, lengths = system.model(samples[None], torch.tensor([len(samples)]))
     first, second = log_probs[0].topk(2).values.unbind(dim=-1)
-    return " ".join(greedy_words(log_probs, lengths, TOKENS)[0]), (first - second).min()
+    return " ".join(greedy_words(log_probs, lengths, system.tokens.texts)[0]), (first - second).min()
 
 
 def record(folder, path, seconds, rate=16000, channels=1, subtype="FLOAT"):

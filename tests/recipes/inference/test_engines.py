@@ -15,7 +15,6 @@ from test_export import make_experiment, noise
 from torch._inductor.exc import InductorError
 
 from recipes.command_line import UserError
-from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.inference import engines, export, loading
 
 LENGTHS = 40123, 800, 24001, 1
@@ -87,7 +86,7 @@ def test_steps_of_a_few_lengths(tmp_path, attention):
 
         return advance
 
-    cut = Recognizer(system.model, TOKENS, engines.Steps(system.model, {n: step(n) for n in (1, 4)}))
+    cut = Recognizer(system.model, system.tokens.texts, engines.Steps(system.model, {n: step(n) for n in (1, 4)}))
     for actual, expected in zip(log_probs_of(cut), log_probs_of(system.recognizer())):
         assert (actual - expected).abs().max() <= 1e-4
     assert set(asked) == {1, 4}

@@ -13,13 +13,13 @@ import onnxruntime
 import pytest
 import torch
 from speech_attention.streaming import named_tensors, tree_map
-from tiny import ROOT
+from tiny import GERMAN, PIECES, ROOT
 
 from recipes.LibriSpeech import experiment, run_folder
-from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.decoding.wer import greedy_words
 from recipes.LibriSpeech.inference import export, loading
 from recipes.LibriSpeech.inference.step import OPSET, Step
+from recipes.LibriSpeech.tokens import learn
 from recipes.LibriSpeech.training.checkpoint import AtomicCheckpointer
 
 TINY = {"dim": 16, "ffn_dim": 32, "num_layers": 2, "num_heads": 2, "left_context": 7, "lookahead": 2}
@@ -27,7 +27,7 @@ CASES = {
     "LLSA": ("llsa", {}),
     "LLSA-chunk3": ("llsa", {"attention": "{chunk: 3}"}),
     "LLSA-relative": ("llsa", {"num_layers": 1, "attention": "{positions: relative}"}),
-    "SA-Conformer": ("sa", {"block": "!name:speech_attention.blocks.ConformerBlock {kernel_size: 5}"}),
+    "SA-Conformer-pieces": ("sa", {"block": "!name:speech_attention.blocks.ConformerBlock {kernel_size: 5}", "tokens": PIECES}),
     "MAA-waveform": (
         "maa",
         {"num_layers": 1, "front_end": "!new:speech_attention.front_end.WaveformFrontEnd {dim: 16, channels: 8}"},
@@ -81,7 +81,7 @@ def make_experiment(folder, yaml, changes={}):
         y, _ = model.encoder(*model.front_end(noise(64000)[None], torch.tensor([64000])))
         model.head.bias.copy_(-model.head.weight @ y[0].mean(dim=0))  # every token is the best one somewhere
     folder.mkdir(exist_ok=True)
-    run_folder.save(folder, text, data={}, command="")
+    run_folder.save(folder, text, data=learn(hparams["tokens"], folder, GERMAN, None, None), command="")
     AtomicCheckpointer(folder / "finetune" / "checkpoints", {"model": model}).save_checkpoint(meta={"WER": 50.0})
     return folder
 
@@ -188,10 +188,10 @@ def test_onnx_equals_torch(exported, lengths, late):
     for out, step, samples in zip(actual, drive(exported.path, arrays, late, torch_step(exported.system)), streams):
         with torch.no_grad():
             whole, frames = model(samples[None], torch.tensor([len(samples)]))
-        assert out.shape == step.shape == (-(-len(samples) // model.front_end.hop), len(TOKENS)) == whole[0].shape
+        assert out.shape == step.shape == (-(-len(samples) // model.front_end.hop), len(exported.system.tokens)) == whole[0].shape
         assert np.abs(out - step).max() <= TOLERANCE
         assert np.abs(out - whole[0].numpy()).max() <= TOLERANCE
-        assert text(exported.path, out).split() == greedy_words(whole, frames, TOKENS)[0]
+        assert text(exported.path, out).split() == greedy_words(whole, frames, exported.system.tokens.texts)[0]
         assert len(set(text(exported.path, out))) >= min(8, len(out) // 2)  # there is something to compare
 
 
@@ -205,13 +205,13 @@ def test_the_file_says_what_it_is(exported):
     chunk, hop = meta["chunk"], meta["hop"]
     expected = {"samples": ["batch", chunk * hop], "valid": ["batch", chunk]}
     expected |= {entry["name"]: ["batch", *entry["shape"]] for entry in meta["state"]}
-    expected |= {"log_probs": ["batch", chunk, len(TOKENS)], "valid_out": ["batch", chunk]}
+    expected |= {"log_probs": ["batch", chunk, len(exported.system.tokens)], "valid_out": ["batch", chunk]}
     expected |= {"next." + entry["name"].removeprefix("state."): ["batch", *entry["shape"]] for entry in meta["state"]}
     assert shapes == expected
     started = {entry["name"]: entry["initial"] for entry in meta["state"] if entry["initial"]}
     before = model.encoder.lead + model.encoder.layout.pending + model.encoder.position.lookahead
     assert started == ({"state.encoder.position": -before} if before else {})
-    assert meta["tokens"] == list(TOKENS) and meta["sample_rate"] == 16000
+    assert meta["tokens"] == list(exported.system.tokens.texts) and meta["sample_rate"] == 16000
     assert meta["latency_ms"] == model.latency()["total_ms"]
     assert meta["flush_steps"] * chunk >= meta["flush"] == model.encoder.lookahead > (meta["flush_steps"] - 1) * chunk
     assert [entry.version for entry in onnx_model.opset_import] == [OPSET] and "opset 18" in exported.printed

@@ -16,8 +16,8 @@ from test_export import documented_driver, drive, metadata, text
 from tiny import ROOT
 
 from recipes.LibriSpeech import experiment, run_folder
-from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.inference import engines, export, int8, loading
+from recipes.LibriSpeech.tokens import LETTERS
 from recipes.LibriSpeech.training.checkpoint import AtomicCheckpointer
 
 SMALL = "dim: 32\nffn_dim: 64\nnum_layers: 2\nnum_heads: 2\nleft_context: 7\ndropout: 0.0\n"
@@ -33,7 +33,7 @@ CHORD = 2560
 
 def write(letters, seed):
     """Samples of chords, one for each letter (a token's number), at many volumes and with noise."""
-    random, pitches = np.random.default_rng(seed), np.random.default_rng(0).uniform(200, 6000, (len(TOKENS), 3))
+    random, pitches = np.random.default_rng(seed), np.random.default_rng(0).uniform(200, 6000, (len(LETTERS), 3))
     times = np.arange(CHORD) / 16000
     volumes = random.uniform(0.05, 0.2, (len(letters), 1))
     chords = np.sin(2 * np.pi * pitches[letters][..., None] * times).sum(axis=1) * volumes
@@ -42,7 +42,7 @@ def write(letters, seed):
 
 def dictation(seed, length=12):
     """Letters, none twice in a row, and the samples of their chords."""
-    letters = np.cumsum(np.random.default_rng(seed).integers(1, len(TOKENS) - 1, length)) % (len(TOKENS) - 1) + 1
+    letters = np.cumsum(np.random.default_rng(seed).integers(1, len(LETTERS) - 1, length)) % (len(LETTERS) - 1) + 1
     return letters, write(letters, seed)
 
 
@@ -80,7 +80,7 @@ def read(path, streams, late):
 
 def test_the_same_texts(folder):
     letters, streams = zip(*map(dictation, range(24)))
-    expected = ["".join(TOKENS[letter] for letter in each) for each in letters]
+    expected = ["".join(LETTERS.texts[letter] for letter in each) for each in letters]
     whole, small = folder / "MODEL.onnx", folder / "SMALL.onnx"
     assert read(whole, streams, [0] * 24) == expected
     assert read(small, streams, [0] * 24) == expected
@@ -98,12 +98,12 @@ def test_the_filterbank_must_be_left_out(folder):
     letters, streams = zip(*map(dictation, range(24)))
     quantization.quantize_dynamic(folder / "MODEL.onnx", folder / "every.onnx")
     texts = read(folder / "every.onnx", streams, [0] * 24)
-    assert sum(text == "".join(TOKENS[letter] for letter in each) for text, each in zip(texts, letters)) <= 16
+    assert sum(text == "".join(LETTERS.texts[letter] for letter in each) for text, each in zip(texts, letters)) <= 16
 
 
 def test_the_engine(folder):
     letters, streams = zip(*map(dictation, range(24)))
-    expected = ["".join(TOKENS[letter] for letter in each) for each in letters]
+    expected = ["".join(LETTERS.texts[letter] for letter in each) for each in letters]
     system = loading.load(folder)
     kept = folder / "engines" / engines.kept(system, 1, ".onnx")
     kept.parent.mkdir(exist_ok=True)

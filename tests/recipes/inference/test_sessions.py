@@ -10,10 +10,10 @@ from tiny import arguments
 import train
 from recipes.command_line import UserError
 from recipes.LibriSpeech import saved
-from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.decoding.wer import greedy_words
 from recipes.LibriSpeech.inference import loading
 from recipes.LibriSpeech.inference.sessions import random_hops, stream_words
+from recipes.LibriSpeech.tokens import LETTERS
 
 
 def enrich(folder):
@@ -49,10 +49,10 @@ class Utterances(list):
 @pytest.mark.slow
 @pytest.mark.parametrize("hops", [[592], [640], [1, 16000, 77], [16000]], ids=str)
 def test_any_hops_and_any_number_of_streams(experiment, hops):
-    system, data = loading.load(experiment[0]), Utterances(800, 40000, 16001, 1, 30000, 64000)
+    texts, system, data = LETTERS.texts, loading.load(experiment[0]), Utterances(800, 40000, 16001, 1, 30000, 64000)
     with torch.no_grad():
         expected = {
-            row["id"]: greedy_words(*system.model(row["sig"][None], torch.tensor([len(row["sig"])])), TOKENS)[0] for row in data
+            row["id"]: greedy_words(*system.model(row["sig"][None], torch.tensor([len(row["sig"])])), texts)[0] for row in data
         }
     assert sum(map(len, expected.values())) > 15  # words
     for streams in (1, 4, 100):

@@ -12,8 +12,8 @@ from speech_attention.model import CTCModel
 from speechbrain.utils.checkpoints import Checkpointer
 
 from recipes.LibriSpeech import experiment, run_folder
-from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.inference.loading import Trained
+from recipes.LibriSpeech.tokens import LETTERS
 
 HOP = 640
 TINY = "dim: 16\nffn_dim: 16\nnum_layers: 2\nnum_heads: 2\nleft_context: 5\n"
@@ -39,7 +39,7 @@ class Script(FrontEnd):
 class Echo(Encoder):
     """Frames come out as they went in, as late as the layout and the look-ahead say."""
 
-    def _run(self, x, valid, position, states=None):
+    def _run(self, x, valid, position, states=None, outputs=None):
         frames = self.layout.groups(x.size(1)) * self.layout.chunk
         return x[:, :frames], valid[:, :frames], states
 
@@ -47,7 +47,7 @@ class Echo(Encoder):
 def scripted(attention=partial(LLSA, left_context=1, lookahead=2)):
     """A system that recognises `script`, with the look-ahead of an attention."""
     encoder = Echo(Script.dim, 8, 1, TransformerBlock, partial(attention, num_heads=1))
-    model = CTCModel(Script(), encoder, len(TOKENS)).eval()
+    model = CTCModel(Script(), encoder, len(LETTERS)).eval()
     with torch.no_grad():
         model.head.weight.copy_(20 * torch.eye(*model.head.weight.shape))
         model.head.bias.zero_()
@@ -56,7 +56,7 @@ def scripted(attention=partial(LLSA, left_context=1, lookahead=2)):
 
 def script(frames, samples=0):
     """Audio that says a character in each frame, "_" for the blank; `samples` more follow, of a blank."""
-    tokens = torch.tensor([0 if character == "_" else TOKENS.index(character) for character in frames])
+    tokens = torch.tensor([0 if character == "_" else LETTERS.texts.index(character) for character in frames])
     return torch.cat([(tokens / 100).repeat_interleave(HOP), torch.zeros(samples)])
 
 
@@ -68,7 +68,7 @@ def random_model(yaml, overrides=""):
         torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(1))
         y, _ = model.encoder(*model.front_end(samples, torch.tensor([64000])))
         model.head.bias.copy_(-model.head.weight @ y[0].mean(0))
-        model.head.bias[TOKENS.index(" ")] += 1.5 * model.head(y).std()  # short words
+        model.head.bias[LETTERS.texts.index(" ")] += 1.5 * model.head(y).std()  # short words
     return model, config
 
 

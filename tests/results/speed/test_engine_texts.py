@@ -12,8 +12,8 @@ from speech_attention.front_end import FbankFrontEnd
 from speech_attention.model import CTCModel
 from speech_attention.recognizer import Recognizer
 
-from recipes.LibriSpeech.data.dataset import TOKENS
 from recipes.LibriSpeech.inference import engines, loading
+from recipes.LibriSpeech.tokens import LETTERS
 from results.speed import engines as compared
 from results.speed import page
 
@@ -32,7 +32,7 @@ class Deaf:
 
     def advance(self, samples, valid, state):
         y, valid, state = self.model.advance(samples, valid, state)
-        y[samples.abs().amax(dim=1) > 3] = torch.eye(len(TOKENS))[0]
+        y[samples.abs().amax(dim=1) > 3] = torch.eye(len(LETTERS))[0]
         return y, valid, state
 
 
@@ -40,12 +40,12 @@ class Deaf:
 def test_texts_that_differ_are_listed(tmp_path, capsys, monkeypatch, small, code):
     torch.manual_seed(0)
     attention, made = partial(LLSA, num_heads=2, left_context=8, lookahead=4), []
-    model = CTCModel(FbankFrontEnd(8), Encoder(8, 16, 1, TransformerBlock, attention), len(TOKENS)).eval()
+    model = CTCModel(FbankFrontEnd(8), Encoder(8, 16, 1, TransformerBlock, attention), len(LETTERS)).eval()
     monkeypatch.setattr(loading, "load", lambda _: loading.Trained(model, {}))
 
     def recognizer(system, engine, small):
         made.append((engine, small))
-        return Recognizer(system.model, TOKENS, Deaf(system.model) if engine == "odd" else None)
+        return Recognizer(system.model, LETTERS.texts, Deaf(system.model) if engine == "odd" else None)
 
     monkeypatch.setattr(engines, "recognizer", recognizer)
     monkeypatch.setattr(engines, "VARIANTS", [("torch", False), ("odd", small)])
