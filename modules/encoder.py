@@ -109,7 +109,6 @@ class Encoder(Streaming[EncoderState]):
             raise ValueError(f"owners={owners} must rise from block 0 to at most the last one, {num_layers - 1}")
         if len(owners) < num_layers and not _takes(attention, "role"):
             raise ValueError(f"owners={owners}: this attention has no maps that layers could share; all but SummaryMixing have")
-        self.checkpointing = checkpointing
         attentions = [partial(attention, **_role(layer, owners, num_layers)) for layer in range(num_layers)]
         if lookaheads is not None:
             attentions = [partial(attention, lookahead=lookahead) for attention, lookahead in zip(attentions, lookaheads)]
@@ -118,8 +117,10 @@ class Encoder(Streaming[EncoderState]):
             for i, attention in enumerate(attentions)
         )
         self.blocks = cast(Sequence[Block], blocks)  # type checkers take what a ModuleList holds for any modules
+        for other in self.blocks[1:]:
+            other.attention.join(self.blocks[0].attention)
         self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
-        self.dim, self.pool, self.position = dim, pool, (position or NoPosition)(dim=dim)
+        self.dim, self.pool, self.position, self.checkpointing = dim, pool, (position or NoPosition)(dim=dim), checkpointing
         self.layout = self.blocks[0].attention.layout
         if any(block.attention.layout != self.layout for block in self.blocks):
             raise ValueError(f"lookaheads={lookaheads} must be equal in every block if the stack shares them (LLSA)")
@@ -253,14 +254,12 @@ class Encoder(Streaming[EncoderState]):
     def advance(self, x: Tensor, valid: Tensor, state: EncoderState) -> tuple[Tensor, Tensor, EncoderState]:
         """Encode the next frames of streams that may start and end at different times.
 
-        Before its first frame and after its last one, a stream has frames that are not valid.
-
         Arguments
         ---------
         x : torch.Tensor
             (batch, n * pool, dim). What stands in frames that are not valid does not matter.
         valid : torch.Tensor
-            (batch, n), bool, which of these frames belong to their stream.
+            (batch, n), bool, which of these frames belong to their stream: none before its first one, none after its last one.
         state : dict
             From `initial_state`, or from the last call.
 

@@ -116,6 +116,9 @@ class Mixer(nn.Module):
         """Turn each mixed frame, by itself, into what the block adds: (batch, .., *) -> (batch, .., dim)."""
         return y
 
+    def join(self, first: "Mixer") -> None:
+        """Take parameters that a whole stack has in common from the attention of its first block; by default there are none."""
+
     def initial_state(self, batch_size: int) -> MixerState:
         """The state of `batch_size` streams before their first frame; their shapes never change.
 
@@ -141,7 +144,7 @@ class Attention(Mixer):
         Number of heads; dim / num_heads must be even.
     positions : str
         `rotary`; `relative`, as in Transformer-XL (Dai et al., arXiv 1901.02860); `gated`, as in WavLM (Chen et al., arXiv
-        2110.13900); or `none`, where only the window tells earlier frames from later ones.
+        2110.13900), with one table for the stack; or `none`, where only the window tells earlier frames from later ones.
     role : str or None
         Sharing of attention maps (Shim et al., ICLR 2022). An `owner` makes a map that later layers read. These layers, each
         a `follower`, have no queries, keys or positions of their own. None: the layer keeps its map to itself.
@@ -204,6 +207,11 @@ class Attention(Mixer):
 
     def finish(self, y: Tensor) -> Tensor:
         return self.output(y.flatten(-2))
+
+    def join(self, first: Mixer) -> None:
+        if self.positions == "gated" and self.role != "follower":
+            assert isinstance(first, Attention)
+            self.buckets = first.buckets
 
     def bias(self, q: Tensor, distances: Tensor, spread: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor | None]:
         """The part of the scores that depends on distances, for relative and gated positions.

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from speech_attention.model import SpeechEncoder
 from torch import Tensor
@@ -55,25 +54,14 @@ def save(run: Path, to: Path) -> str:
 
 
 def write(model: SpeechEncoder, start: str, to: Path) -> None:
-    """Write the files of a public encoder with the weights of a model that began with it, in single precision.
-
-    Raises
-    ------
-    UserError
-        If layers that share a tensor there have each learnt their own, as the distances of WavLM.
-    """
+    """Write the files of a public encoder with the weights of a model that began with it, in single precision."""
     described, config = family(start)[0], folder.config(start)
     tensors = {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in folder.read(start).items()}
-    names, parts = {folder.PREFIX.sub("", key): key for key in tensors}, dict[str, Tensor]()
+    names = {folder.PREFIX.sub("", key): key for key in tensors}
     for key, own in model.state_dict().items():
         if wanted := sources(described.names, key):
             for source, part in zip(wanted, own.float().chunk(len(wanted))):
-                if not torch.equal(parts.setdefault(source, part), part):
-                    raise UserError(
-                        f"{source} is one for all layers there, and here each has learnt its own: it cannot be written"
-                    )
-    for source, part in parts.items():
-        _put(tensors, names, source, part)
+                _put(tensors, names, source, part)
     config |= {entry: "float32" for entry in ("dtype", "torch_dtype") if entry in config}
     to.mkdir(exist_ok=True)
     if (found := folder.find(start) / folder.PREPROCESSOR).is_file():
