@@ -182,7 +182,7 @@ def test_a_wrong_sum_is_noticed(run, monkeypatch, attention, wrong):
     "arguments, words",
     [
         (["nowhere.yaml"], "no file nowhere.yaml"),
-        ([str(HPARAMS / "sa.yaml"), "--scale", "huge"], "no scale huge; there are adapt, adapt-gpu, base, cpu, medium, mini, small"),
+        ([str(HPARAMS / "sa.yaml"), "--scale", "huge"], "no scale huge; there are adapt, adapt-gpu, base, cpu, medium, mini,"),
         ([str(HPARAMS / "sa.yaml"), "--scale", "[base"], "no scale [base"),
         ([str(HPARAMS / "sa.yaml"), "--hop_ms", "0"], "--hop_ms 0 must be whole samples"),
         ([str(HPARAMS / "sa.yaml"), "--hop_ms", "0.03"], "multiples of 0.0625"),
