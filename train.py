@@ -82,7 +82,7 @@ def prepare(hparams: dict, config: dict, text: str, run_opts: sb.RunOptions) -> 
     run_folder.check(hparams["output_folder"], config)  # before the data, which can take long, and with them
     checkpoint.check(hparams, config, run_opts.debug)
     teacher.check(hparams["output_folder"], hparams["teacher"])
-    sets, manifests, learned = load_sets(hparams)
+    sets, manifests, learned = load_sets(hparams, teacher.tokens_from(hparams))
     config["data"] = {split: manifest.sha256 for split, manifest in manifests.items()} | learned
     run_folder.check(hparams["output_folder"], config)
     evaluated = {split: config["data"][split] for split in (*hparams["dev_splits"], *hparams["test_splits"])}

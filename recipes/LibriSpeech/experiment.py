@@ -148,10 +148,10 @@ def resolve(path: str | Path, overrides: str | Mapping[str, Any] = "") -> str:
         if "front_end" in open_keys and "attention" not in open_keys:
             raise UserError(f"scale {scale} has no sizes of its own: give --start, the folder or the Hub id of a public encoder")
         raise UserError(f"{path} has no {', '.join(open_keys)}: give the YAML of an attention, as {', '.join(attention_files())}")
-    if public:
-        shape.finish(merged)
     if isinstance(merged["model"], dict) and tag_of(merged["model"].get("num_tokens")) == "!PLACEHOLDER":
         merged["model"]["num_tokens"] = len(tokens.make(yaml_text.plain(merged["tokens"])))
+    if public:
+        shape.finish(merged)
     text = yaml_text.dump(merged)
     whole = "model" in of_path
     if whole or not isinstance(overrides, str):

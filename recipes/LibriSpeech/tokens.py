@@ -234,7 +234,7 @@ def of_run(config: Mapping[str, Any], folder: Path) -> Tokens:
     return tokens
 
 
-def learn(tokens: Tokens, folder: Path, sentences: Iterable[str], start: str | None, expected: str | None) -> dict[str, str]:
+def learn(tokens: Tokens, folder: Path, sentences: Iterable[str], start: Path | None, expected: str | None) -> dict[str, str]:
     """Give the tokens of a run what they learn, and keep it in the run's folder.
 
     Arguments
@@ -244,8 +244,8 @@ def learn(tokens: Tokens, folder: Path, sentences: Iterable[str], start: str | N
         Of the run.
     sentences : iterable of str
         The training transcripts.
-    start : str or None
-        The experiment whose weights this one begins with: its tokens are taken.
+    start : Path or None
+        The run whose tokens this one takes.
     expected : str or None
         Checksum of the file, of a run that goes on.
 
@@ -257,7 +257,7 @@ def learn(tokens: Tokens, folder: Path, sentences: Iterable[str], start: str | N
     if not tokens.learns:
         return {}
     if if_main_process() and not (expected and (folder / MODEL).exists()):
-        files.write_bytes(folder / MODEL, (Path(start) / MODEL).read_bytes() if start else tokens.learn(sentences))
+        files.write_bytes(folder / MODEL, (start / MODEL).read_bytes() if start else tokens.learn(sentences))
     return {MODEL: load(tokens, folder, expected)}
 
 

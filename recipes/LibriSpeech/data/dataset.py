@@ -68,13 +68,15 @@ def absolute_lengths(batch_item: tuple[torch.Tensor, torch.Tensor]) -> torch.Ten
     return (relative.double() * signal.size(1)).round().long()
 
 
-def load_sets(hparams: Mapping) -> tuple[dict, dict[str, Manifest], dict[str, str]]:
+def load_sets(hparams: Mapping, tokens_from: Path | None = None) -> tuple[dict, dict[str, Manifest], dict[str, str]]:
     """The data of an experiment, made or fetched if it must be, and prepared; its tokens are learned from it.
 
     Arguments
     ---------
     hparams : dict
         The loaded YAML. The manifests go to its `output_folder`.
+    tokens_from : Path or None
+        Folder of the run whose tokens it takes; None: tokens are learned, if they learn.
 
     Returns
     -------
@@ -94,7 +96,7 @@ def load_sets(hparams: Mapping) -> tuple[dict, dict[str, Manifest], dict[str, st
         main_first(download, splits, folder)
     manifests = main_first(prepare, folder, hparams["output_folder"] / "manifests", splits, hparams["skip_bad"], tokens)
     check_apart(manifests, groups["train"], [*groups["dev"], *groups["test"]])
-    learned = learn_tokens(hparams, manifests)
+    learned = learn_tokens(hparams, manifests, tokens_from)
     root = find_root(folder)
     sets: dict = {name: dataset([manifests[split] for split in groups[name]], root, tokens) for name in ("train", "dev")}
     sets["test"] = {split: dataset([manifests[split]], root, tokens) for split in groups["test"]}
@@ -105,13 +107,13 @@ def load_sets(hparams: Mapping) -> tuple[dict, dict[str, Manifest], dict[str, st
     return sets, manifests, learned
 
 
-def learn_tokens(hparams: Mapping, manifests: Mapping[str, Manifest]) -> dict[str, str]:
+def learn_tokens(hparams: Mapping, manifests: Mapping[str, Manifest], tokens_from: Path | None) -> dict[str, str]:
     """Let tokens that learn do so from the training transcripts, and say which letters of all splits they do not know.
 
     Arguments
     ---------
-    hparams : dict
-        The loaded YAML.
+    hparams, tokens_from
+        See `load_sets`.
     manifests : dict
         Manifest of each split.
 
@@ -127,12 +129,12 @@ def learn_tokens(hparams: Mapping, manifests: Mapping[str, Manifest]) -> dict[st
     said = {split: [row["wrd"] for row in of_split.values()] for split, of_split in rows.items()}
     begun = run_folder.read_config(folder) or {}
     sentences, expected = [words for split in train for words in said[split]], begun.get("data", {}).get(MODEL)
-    learned = main_first(learn, tokens, folder, sentences, hparams["weights"], expected)
+    learned = main_first(learn, tokens, folder, sentences, tokens_from, expected)
     for split, texts in said.items():
         if found := sorted({letter for words in texts for letter in tokens.foreign.findall(words)}):
             words = f"{split} has letters that are not among {tokens.named}: {''.join(found)[:40]!r}"
-            if split in train and hparams["finetune"]["epochs"]:  # so the tokens are those of `weights`
-                raise UserError(f"{words}; give --pretrained in place of --weights: its tokens are learned anew")
+            if split in train and hparams["finetune"]["epochs"]:  # so the tokens are those of another run
+                raise UserError(f"{words}; give --pretrained in place of --weights: tokens are then learned anew")
             tell(f"WARNING: {words}; words with them count as errors", file=sys.stderr)
     return learned
 

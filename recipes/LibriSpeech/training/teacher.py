@@ -33,10 +33,13 @@ class Teacher(NamedTuple):
     model : SpeechEncoder
     origin : dict
         `name`; `sha256` of its weights; `config_hash` of an experiment, `revision` of a public encoder.
+    system : Trained or None
+        The whole system, of a run that has a CTC head.
     """
 
     model: SpeechEncoder
     origin: dict[str, Any]
+    system: loading.Trained | None = None
 
 
 def find(hparams: Mapping[str, Any], debug: bool = False) -> Teacher | None:
@@ -89,13 +92,25 @@ def make_objective(hparams: Mapping[str, Any], teacher: Teacher | None) -> nn.Mo
     model, objective = hparams["model"], hparams["objective"]
     parts = {"front_end": model.front_end, "dim": hparams["dim"], "teacher": teacher and teacher.model, "head": model.head}
     taken = inspect.signature(objective).parameters
+    if teacher and teacher.system and "head" in taken and hparams["tokens"].texts:  # else they are not learned yet
+        if list(teacher.system.tokens.texts) != list(hparams["tokens"].texts):
+            given = teacher.system.config.get("tokens", "letters")
+            raise UserError(f"--teacher {teacher.system.folder} has other tokens, {given}: give its own --tokens")
     return objective(**{name: part for name, part in parts.items() if name in taken})
+
+
+def tokens_from(hparams: Mapping[str, Any]) -> Path | None:
+    """The run whose tokens an experiment takes: of the weights that it starts from, or of the teacher of its CTC head."""
+    system = hparams["teacher"] and hparams["teacher"].system
+    if system and "head" in inspect.signature(hparams["objective"]).parameters:
+        return system.folder
+    return hparams["weights"] and Path(hparams["weights"])
 
 
 def _of_run(folder: Path) -> Teacher:
     """The model of an experiment: fine-tuned if it was, else as pre-training has left it, without a head."""
     path, best = folder / "pretrain" / "encoder.ckpt", saved.best(folder / "finetune" / "checkpoints")
-    config = run_folder.read_config(folder)
+    config, trained = run_folder.read_config(folder), None
     if config and best is None and path.exists():
         tuned = loading.build(config["model"])
         checkpoint.load_encoder(path, tuned, checkpoint.architecture(config))
@@ -104,7 +119,7 @@ def _of_run(folder: Path) -> Teacher:
         trained = loading.load(folder)  # which says what is wrong with the folder
         model, config, path = trained.model, trained.config, best.path / "model.ckpt" if best else path
     hashed = experiment.config_hash(experiment.identity(config))
-    return Teacher(model, {"name": folder.absolute().name, "sha256": files.sha256(path), "config_hash": hashed})
+    return Teacher(model, {"name": folder.absolute().name, "sha256": files.sha256(path), "config_hash": hashed}, trained)
 
 
 def _of_start(hparams: Mapping[str, Any]) -> Teacher:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from recipes.LibriSpeech.data.dataset import load_sets
+from recipes.LibriSpeech.tokens import LETTERS
 from tests.faults.process import SERVER
 from tests.recipes.tiny import write_tree
 
@@ -39,7 +40,7 @@ def load(pipe, root, folder):
     splits = {f"{split.split('-')[0]}_splits": [split] for split in SPLITS}
     model = SimpleNamespace(front_end=SimpleNamespace(hop=640))
     given = {"data_folder": root, "output_folder": folder, "download": False, "skip_bad": False, "stage": "all", "model": model}
-    sets, _ = load_sets({**given, **splits})
+    sets, *_ = load_sets({**given, **splits, "tokens": LETTERS})
     assert len(sets["train"]) == 28_000
     pipe.send((time.monotonic() - start, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
 
