@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+import safetensors.torch
 from speech_attention.model import SpeechEncoder
 from torch import Tensor
 
@@ -67,13 +67,12 @@ def write(model: SpeechEncoder, start: str, to: Path) -> None:
     if (found := folder.find(start) / folder.PREPROCESSOR).is_file():
         shutil.copyfile(found, to / folder.PREPROCESSOR)
     files.write_json(to / folder.CONFIG, config)
-    save_file(tensors, to / folder.SAFE, metadata={"format": "pt"})
+    files.write_bytes(to / folder.SAFE, safetensors.torch.save(tensors, metadata={"format": "pt"}))
 
 
 def _start(run: Path, config: Mapping[str, Any]) -> str:
     """The public encoder that a run began with, if it still computes what HuggingFace's class of its kind does."""
-    start = config.get("start")
-    if not start:
+    if not config.get("start_sha256"):
         raise UserError(f"{run} did not begin with a public encoder (--start): there are no files that it could be written in")
     whole = config["attention"]["class"].endswith(".AA") and config["form"] == "original"
     if not whole or config["owners"] is not None or config["pool"] != 1:
@@ -81,6 +80,9 @@ def _start(run: Path, config: Mapping[str, Any]) -> str:
             f"{run} computes something else than HuggingFace's classes: only hparams/aa.yaml with form original, pool 1 and "
             "no owners is what they compute"
         )
+    start = config["start"]
+    if not start:
+        raise UserError(f"{run} has its public encoder from another run: what that one began with is not known here")
     if folder.sha256(start) != config["start_sha256"]:
         raise UserError(f"start={start} holds other weights than those that {run} began with: put these there")
     if config["num_layers"] != (layers := decided(start)["num_layers"]):

@@ -107,6 +107,8 @@ def test_weights_of_aa_run_as_llsa_and_are_trained_on(tree, acausal, tmp_path):
     found = summary(tmp_path / "on")
     assert found["wer_streaming"]["test-c"]["different"] == [] and found["start"]["name"] == "as"
     assert found["latency"]["declared_frames"] == found["latency"]["measured_frames"] == 2 * 4
+    with pytest.raises(UserError, match="computes something else than HuggingFace's classes"):
+        save.save(tmp_path / "on", tmp_path / "out")
     assert found["config"]["pool"] == 2 and found["config"]["start_sha256"] == summary(acausal)["config"]["start_sha256"]
     assert summary(tmp_path / "as")["latency"]["measured_frames"] == 4 + 1  # of the position convolution: 2 frames of 20 ms
 
