@@ -22,6 +22,7 @@ setup(
         "requests",
         "huggingface_hub",  # public encoders; both come with speechbrain
         "safetensors",
+        "sentencepiece>=0.2",  # comes with speechbrain, too
         "tqdm",
         "espeakng-loader>=0.2.4,<0.3",  # the voices of the embedded corpus
     ],

@@ -15,8 +15,8 @@ text, in the order given; with --batch N they go side by side, and their lines c
 less time, but letters may change. --engine compiled does without ONNX Runtime, but needs a C++ compiler. The first use of an
 engine may take minutes: what it makes is kept for the next, in the run's folder or, if compiled, in torch's cache of the user.
 
-With --json, one object for each word once it is whole, which the next space shows: `start` and `end` of the frames of its
-letters, `emitted` and `closed`, how much had been heard when its last letter and when that space came out; in seconds of
+With --json, one object for each word once it is whole, which the next space or word shows: `start` and `end` of the frames of
+its letters, `emitted` and `closed`, how much had been heard when its last letter and when what follows came out; in seconds of
 the input's own time. At the end of each input one more, with `real_time_factor`, the time to compute (all but reading and
 waiting; of a batch, an equal share) for a second of audio, and `latency_ms`, as the model declares and measures it,
 `total_ms` and `resampling_ms` with the resampling.
