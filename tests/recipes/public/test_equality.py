@@ -3,7 +3,8 @@
 import pytest
 import torch
 from published import FAMILIES, TINY_FAMILIES, frames, made, ours, theirs, wav2vec2
-from transformers import AutoModel
+from speech_attention.front_end import WhisperFrontEnd
+from transformers import AutoModel, WhisperFeatureExtractor
 
 from recipes.LibriSpeech.public.save import write
 
@@ -52,3 +53,12 @@ def test_trained_weights_go_back_to_transformers(family, tmp_path):
     expected = theirs(there, model, samples)
     assert (y - expected).abs().max() < 1e-6 * expected.abs().max()  # lengths of weights are rounded
     assert (y - frames(ours(tmp_path, torch.float64), samples[None], torch.tensor([4000]))[0]).abs().max() > 0.1  # trained
+
+
+def test_log_mel_features_are_those_of_transformers():
+    samples = torch.randn(16000) * torch.logspace(-6, -1, 16000)
+    expected = WhisperFeatureExtractor()(samples.numpy(), sampling_rate=16000, padding=False, return_tensors="pt")[
+        "input_features"
+    ][0]
+    features, _ = WhisperFrontEnd(8, form="original").features(samples[None], torch.tensor([16000]))
+    assert (features[0, 2:-1] - expected.mT).abs().max() < 1e-5  # as exact as its two implementations are to each other
