@@ -1,7 +1,9 @@
-"""Encoders of transformers with random weights, and this project's models with the same weights."""
+"""Encoders of transformers with random weights, and this project's models with the same weights.
+
+transformers is imported where it is used: it takes seconds, and a fast run needs it nowhere.
+"""
 
 import torch
-import transformers
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
@@ -21,10 +23,21 @@ WHISPER = {
 }  # fmt: skip
 
 
-def wav2vec2(kind="Wav2Vec2", head="Model", **options):
-    """A function that makes a model of wav2vec 2.0's kin."""
-    config = getattr(transformers, f"{kind}Config")
-    return lambda: getattr(transformers, f"{kind}{head}")(config(**{"num_hidden_layers": 2, **options}))
+def of_kind(kind, **options):
+    """A function that makes a model of transformers, `kind` followed by Model."""
+
+    def make():
+        import transformers
+
+        config = getattr(transformers, f"{kind}Config")(**options)
+        return getattr(transformers, f"{kind}Model")(config)
+
+    return make
+
+
+def wav2vec2(kind="Wav2Vec2", **options):
+    """A function that makes a model of wav2vec 2.0's kin, with two layers."""
+    return of_kind(kind, **{"num_hidden_layers": 2, **options})
 
 
 FAMILIES = {
@@ -35,7 +48,7 @@ FAMILIES = {
     "wavlm-base": wav2vec2("WavLM"),
     "wavlm-large": wav2vec2("WavLM", **LARGE),
     "data2vec-audio": wav2vec2("Data2VecAudio"),
-    "whisper": lambda: transformers.WhisperModel(transformers.WhisperConfig(**WHISPER)),
+    "whisper": of_kind("Whisper", **WHISPER),
 }
 """Each kind, with two layers of true widths."""
 
@@ -50,7 +63,7 @@ TINY_FAMILIES = {
     "hubert": wav2vec2("Hubert", **{**LARGE, **NARROW}),
     "wavlm": wav2vec2("WavLM", **NARROW),
     "data2vec-audio": wav2vec2("Data2VecAudio", **NARROW),
-    "whisper": lambda: transformers.WhisperModel(transformers.WhisperConfig(**{**WHISPER, **NARROW_WHISPER})),
+    "whisper": of_kind("Whisper", **{**WHISPER, **NARROW_WHISPER}),
 }
 
 
