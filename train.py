@@ -138,7 +138,7 @@ def test(brain: FinetuneBrain, hparams: dict, config: dict, sets: dict, manifest
     for split, (_, utterances, *_) in offline.items():
         write_utterances(folder / f"utterances-{split}.tsv", utterances)
     streaming, with_lm = None, None
-    if math.isfinite(hparams["model"].encoder.lookahead):
+    if math.isfinite(hparams["model"].lookahead):
         streaming = {split: brain.test_streaming(data, offline[split][1]) for split, data in sets["test"].items()}
         for split, (_, utterances, _) in streaming.items():
             write_utterances(folder / f"utterances-{split}-streaming.tsv", utterances)

@@ -85,7 +85,7 @@ def build(
         "speed": {"test_real_time_factor": seconds / audio_seconds, "device": str(brain.device)},
         "memory": {
             "peak_mib": machine.peak_memory_mib(brain.device),
-            "state_bytes": Recognizer(model, texts).state_bytes if math.isfinite(model.encoder.lookahead) else None,
+            "state_bytes": Recognizer(model, texts).state_bytes if math.isfinite(model.lookahead) else None,
         },
         "log": logs,
         "utterances": {

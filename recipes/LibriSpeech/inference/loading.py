@@ -44,8 +44,8 @@ class Trained:
 
     @property
     def streams(self) -> bool:
-        """Whether its attention has a streaming form."""
-        return math.isfinite(self.model.encoder.lookahead)
+        """Whether its attention and its front end have streaming forms."""
+        return math.isfinite(self.model.lookahead)
 
     def recognizer(self) -> Recognizer:
         """A `Recognizer` of its model and tokens."""
