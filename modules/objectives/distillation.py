@@ -66,6 +66,9 @@ class Distillation(Taught):
         self.layers, self.sources, self.weight = layers, sources, weight
         width = teacher.encoder.dim
         self.heads = nn.ModuleList(nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, width)) for _ in layers)
+        for head in self.heads:  # else their chance would disturb a student that begins with weights of use
+            nn.init.zeros_(head[-1].weight)
+            nn.init.zeros_(head[-1].bias)
 
     def forward(
         self, front_end: FrontEnd, encoder: Encoder, samples: Tensor, lengths: Tensor, step: int = 0

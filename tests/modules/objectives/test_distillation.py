@@ -35,7 +35,8 @@ def distil(kind, student, teacher, **options):
     """An objective in float64."""
     torch.manual_seed(3)
     given = {"dim": DIM} if kind is Distillation else {"head": student.head}
-    return kind(front_end=student.front_end, teacher=teacher, **given, **options).double()
+    made = kind(front_end=student.front_end, teacher=teacher, **given, **options)
+    return randomise(made).double()  # the heads of layers begin at zero
 
 
 KINDS = {"layers": (Distillation, {"layers": [1, 2], "teacher_layers": [2, 3]}), "CTC": (CTCDistillation, {"delays": [0, 3]})}
