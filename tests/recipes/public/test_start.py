@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from speech_attention.front_end import ConvolutionalFrontEnd
 from tiny import ROOT, TINY, arguments, write_tree
 
 import train
@@ -35,9 +36,18 @@ def tree(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def acausal(tree, tmp_path_factory):
-    """A finished run of AA in the original form."""
-    folder = tmp_path_factory.mktemp("runs") / "aa"
-    assert train.main(command(tree, folder, "aa", start=str(FOLDER))) == 0
+    """A finished run of AA in the original form. Its front end was fitted with the weights that were loaded."""
+    folder, fit, fitted = tmp_path_factory.mktemp("runs") / "aa", ConvolutionalFrontEnd.fit, []
+
+    def watched(front_end, utterances):
+        fitted.append(front_end.convolutions[0].weight.detach().clone())
+        fit(front_end, utterances)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConvolutionalFrontEnd, "fit", watched)
+        assert train.main(command(tree, folder, "aa", start=str(FOLDER))) == 0
+    there = load_file(FOLDER / "model.safetensors")["wav2vec2.feature_extractor.conv_layers.0.conv.weight"]
+    assert [weight.equal(there) for weight in fitted] == [True]
     return folder
 
 
