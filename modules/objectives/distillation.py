@@ -19,8 +19,8 @@ class Distillation(Taught):
     Each layer is read through a norm, as the next block reads it, and a linear layer, which training throws away. Its target
     is the teacher's output with each channel of each utterance scaled to mean 0 and variance 1, as in data2vec (Baevski et al.,
     arXiv 2202.03555): otherwise the few channels of a Transformer that are many times larger than the rest would be most of
-    the loss. The loss is the mean squared error, so that 1 is what a student without an idea has. Layers are regressed beside
-    the last one because that works better than the last one alone (Fu et al., arXiv 2308.16415).
+    the loss. The loss is the mean squared error, so that 1 is what a student without an idea has. Layer-wise distillation from a
+    model that does not stream to one that does was ahead of that of token posteriors (Shim et al., arXiv 2308.16415).
 
     Arguments
     ---------
