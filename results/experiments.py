@@ -135,6 +135,12 @@ OTHER_RUNS = (
     *(experiment.run_name(name, "mini", "embedded", 1) for name in OF_THE_EMBEDDED_CORPUS),
 )
 """Runs beside those of the comparison: their table names each one, measured or not."""
+ADAPTED = tuple(
+    experiment.run_name(name, scale, "librispeech", 1)
+    for scale, names in (("adapt", ("aa", f"llsa-c{CHUNK}")), ("cpu", ("aa-hour", f"llsa-c{CHUNK}-hour")))
+    for name in names
+)
+"""Runs of an hour of one core: begun with a public encoder, and begun with nothing."""
 DELAYS = (*OTHER_RUNS, f"{OTHER_RUNS[0]}-train-clean-100")
 """The runs of the table of delays, measured or not."""
 FIRST_COMMAND = experiment.run_name("llsa", "mini", "embedded", 1)

@@ -1,6 +1,7 @@
 """What the page on the comparison shows, and README.md of it: tables, figures and the headline."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -11,7 +12,7 @@ from recipes.LibriSpeech.summary import Summary, summary_rows
 from results import MEASURED, ROOT
 from results.common import markdown
 from results.common.markdown import lookahead
-from results.comparison import measured
+from results.comparison import adapted, measured
 from results.comparison.measured import Measured
 from results.comparison.tables import TRAINED, by_lookahead, language_model, rows, sentence, streaming, wer
 from results.experiments import FIRST_COMMAND, FIRST_PAGE, OTHER_RUNS
@@ -136,10 +137,11 @@ def described(of_scale: Sequence[Measured]) -> str:
 
 
 def draw(folder: Path = FOLDER) -> None:
-    """Draw both figures anew, of what is measured."""
+    """Draw all figures anew, of what is measured."""
     from results.comparison import figures
 
     figures.write(folder.parent)
+    adapted.draw(FILES, folder / "adapted.png")
 
 
 TABLES = {
@@ -148,5 +150,6 @@ TABLES = {
     "state": state,
     "comparison": comparison,
     "other runs": other_runs,
+    "adapted": partial(adapted.table, FILES),
     "published": published,
 }
