@@ -127,7 +127,7 @@ def at_scale(scale: str) -> list[Experiment]:
     return of_comparison(hparams["num_layers"], round(hparams["model"].frame_ms), bool(hparams["pretrain"]["epochs"]))
 
 
-FIRST_PAGE = "aa", "shared-2", "sa-1920", "llsa-c3", "maa-160", "chunk-mask", "summary-160", "causal"
+FIRST_PAGE = "aa", "sa-1920", "llsa-c3", "maa-160", "chunk-mask", "summary-160"
 """The experiments whose rows README.md shows, at the first scale that is measured."""
 OF_THE_EMBEDDED_CORPUS = "aa", "sa", "maa", "llsa", "shared-attention", "summary-mixing"
 OTHER_RUNS = (

@@ -85,7 +85,7 @@ def default(path: Path = FILES / f"{FIRST_COMMAND}.json") -> str:
     run = Summary.read(path)
     cores, processor = run.environment["cores"], run.environment["cpu"]
     words = (
-        f"That run took {run.seconds / 60:.1f} minutes after the installation, on {cores} cores ({processor}); "
+        f"That run took {run.seconds / 60:.1f} minutes on {cores} cores ({processor}); "
         f"[its summary](results/measured/{path.name}) has the rest."
     )
     return f"```\n{text_table.table(summary_rows(run))}\n```\n\n{markdown.paragraph(words)}"
