@@ -12,6 +12,8 @@ from results.experiments import ADAPTED
 
 POINTS = 5
 """So many epochs of a training a row of the table shows, at most."""
+SHORT = "begun with", "attention", "look-ahead", "WER % on test-clean [95 % interval]", "in streams (texts that differ)", "run"
+"""The columns that README.md shows."""
 
 
 def runs(folder: Path) -> list[Summary]:
@@ -33,7 +35,14 @@ def curve(run: Summary) -> list[tuple[float, float]]:
 def table(folder: Path) -> str:
     """A row for each run, the best on the dev set first; then those that are not measured."""
     measured = sorted(runs(folder), key=lambda run: min(wer for _, wer in curve(run)))
-    return markdown.with_missing([dict(row(run)) for run in measured], folder, ADAPTED, "WER % on test-clean [95 % interval]")
+    return markdown.with_missing([dict(row(run)) for run in measured], folder, ADAPTED, SHORT[3])
+
+
+def in_short(folder: Path) -> str:
+    """README.md's table: some columns of those rows that are measured."""
+    lines = [{name: cell for name, cell in row(run) if name in SHORT} for run in runs(folder)]
+    links = [{**line, "run": line["run"].replace("../", "results/")} for line in lines]
+    return markdown.table(links) if links else f"Missing: {', '.join(ADAPTED)}."
 
 
 def row(run: Summary) -> Iterator[tuple[str, str]]:

@@ -151,5 +151,6 @@ TABLES = {
     "comparison": comparison,
     "other runs": other_runs,
     "adapted": partial(adapted.table, FILES),
+    "adapted in short": partial(adapted.in_short, FILES),
     "published": published,
 }

@@ -33,6 +33,9 @@ def test_table(tmp_path):
     assert scratch[0] == "nothing"
     assert scratch[3] == "90.0 after 20, 87.0 after 50, 84.0 after 80, 81.0 after 110"  # some, and the last
     assert missing[4] == "missing" and missing[-1] == ADAPTED[3]
+    short = [[cell.strip() for cell in line.split("|")[1:-1]] for line in adapted.in_short(tmp_path).splitlines()]
+    assert short[0] == list(adapted.SHORT) and len(short) == 2 + 3
+    assert short[2] == [*aa[:3], aa[4], aa[5], f"[{ADAPTED[0]}](results/measured/{ADAPTED[0]}.json)"]
 
 
 def test_figure(tmp_path):
