@@ -67,7 +67,7 @@ def greedy_words(log_probs: torch.Tensor, lengths: torch.Tensor, tokens: Sequenc
     lengths : torch.Tensor
         Number of frames of each utterance, (batch,).
     tokens : list of str
-        The token of each output; " " is the word boundary.
+        The text of each output; words are parted by spaces.
     blank : int
         Index of the CTC blank.
 
