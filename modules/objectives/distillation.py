@@ -64,11 +64,12 @@ class Distillation(Taught):
         if not weight > 0:
             raise ValueError(f"weight={weight} must be above 0")
         self.layers, self.sources, self.weight = layers, sources, weight
-        width = teacher.encoder.dim
-        self.heads = nn.ModuleList(nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, width)) for _ in layers)
-        for head in self.heads:  # else their chance would disturb a student that begins with weights of use
-            nn.init.zeros_(head[-1].weight)
-            nn.init.zeros_(head[-1].bias)
+        self.heads = nn.ModuleList()
+        for _ in layers:
+            regression = nn.Linear(dim, teacher.encoder.dim)
+            nn.init.zeros_(regression.weight)  # else chance would disturb a student that begins with weights of use
+            nn.init.zeros_(regression.bias)
+            self.heads.append(nn.Sequential(nn.LayerNorm(dim), regression))
 
     def forward(
         self, front_end: FrontEnd, encoder: Encoder, samples: Tensor, lengths: Tensor, step: int = 0
