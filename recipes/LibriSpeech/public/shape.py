@@ -120,7 +120,7 @@ def values(given: Mapping[str, Any], typed: Mapping[str, Any], run: Path) -> dic
     if isinstance(attention, dict) and attention.get("positions", found["positions"]) != found["positions"]:
         raise UserError(f"attention.positions is {found['positions']} in {source}: leave it out")
     pairs = list(range(0, layers, 2)) if isinstance(layers, int) else []
-    return {**found, "pairs": pairs, **({"pretrain": {"epochs": 0}} if start is not None else {})}
+    return {**found, "pairs": pairs, "pretrain": {"epochs": 0}}
 
 
 def finish(merged: dict[str, Any]) -> None:

@@ -110,7 +110,8 @@ def test_weights_of_aa_run_as_llsa_and_are_trained_on(tree, acausal, tmp_path):
     lent = {"any_attention": "True", "pool": "2", "position_lookahead": "2"}
     untouched = {"finetune": "{epochs: 0, batch_seconds: 6}"}
     assert train.main(command(tree, tmp_path / "as", "llsa", weights=str(acausal), **lent | untouched)) == 0
-    assert train.main(command(tree, tmp_path / "on", "sa", weights=str(tmp_path / "as"), any_attention="True")) == 0
+    mini = {"scale": "mini", "spec_augment": "[]"}
+    assert train.main(command(tree, tmp_path / "on", "sa", weights=str(tmp_path / "as"), any_attention="True", **mini)) == 0
     before, same, on = weights(acausal), weights(tmp_path / "as"), weights(tmp_path / "on")
     assert all(torch.equal(before[key], same[key]) for key in before) and before.keys() == on.keys()
     assert not all(torch.equal(before[key], on[key]) for key in before)
