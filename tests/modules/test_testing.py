@@ -16,7 +16,7 @@ from speech_attention.encoder import Encoder
 from speech_attention.testing import verify, verify_padding, verify_stack, verify_streaming
 
 HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
-SETTINGS = "num_heads: 2\nleft_context: 6\nlookahead: 2\nkernel_size: 5\npairs: [0, 2]\n"
+SETTINGS = "num_heads: 2\nleft_context: 6\nlookahead: 2\nkernel_size: 5\npairs: [0, 2]\npositions: rotary\n"
 WINDOW = {"num_heads": 2, "left_context": 5, "lookahead": 2}
 
 
