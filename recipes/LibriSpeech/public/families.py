@@ -160,6 +160,8 @@ WAVLM = replace(
     only={**WAV2VEC2.only, "num_buckets": [320], "max_bucket_distance": [800]},
 )
 
+DATA2VEC_HAS = {"feat_extract_norm": "layer", "do_stable_layer_norm": False}
+"""What data2vec always has, whatever its config.json, which nobody asks, says of it."""
 DATA2VEC = replace(  # convolutions with a norm over channels; positions from several of them
     WAV2VEC2,
     keys=WAV2VEC2.keys.replace(
@@ -170,8 +172,9 @@ DATA2VEC = replace(  # convolutions with a norm over channels; positions from se
         r"encoder\.position\.(weight|bias)\.(\d+)": [r"encoder.pos_conv_embed.layers.\2.conv.\1"],
         **{here: there for here, there in WAV2VEC2.names.items() if not here.endswith(r"\.0")},
     },
-    only={**WAV2VEC2.only, "feat_extract_norm": ["layer"], "do_stable_layer_norm": [False]},
+    only={entry: some for entry, some in WAV2VEC2.only.items() if entry not in DATA2VEC_HAS},
     otherwise={**WAV2VEC2.otherwise, "num_conv_pos_embeddings": 5, "conv_pos_kernel_size": 19},
+    follows=lambda config, preprocessor: {**DATA2VEC_HAS, **_follows({**config, **DATA2VEC_HAS}, preprocessor)},
 )
 
 FAMILIES = {"wav2vec2": WAV2VEC2, "hubert": WAV2VEC2, "wavlm": WAVLM, "data2vec-audio": DATA2VEC, "whisper": WHISPER}

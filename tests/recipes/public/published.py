@@ -62,7 +62,7 @@ TINY_FAMILIES = {
     "wav2vec2": wav2vec2(**NARROW),
     "hubert": wav2vec2("Hubert", **{**LARGE, **NARROW}),
     "wavlm": wav2vec2("WavLM", **NARROW),
-    "data2vec-audio": wav2vec2("Data2VecAudio", **NARROW),
+    "data2vec-audio": wav2vec2("Data2VecAudio", **NARROW, do_stable_layer_norm=True),  # which it does not read
     "whisper": of_kind("Whisper", **{**WHISPER, **NARROW_WHISPER}),
 }
 
