@@ -26,11 +26,24 @@ TINY = {"dim": 16, "ffn_dim": 32, "num_layers": 2, "num_heads": 2, "left_context
 CASES = {
     "LLSA": ("llsa", {}),
     "LLSA-chunk3": ("llsa", {"attention": "{chunk: 3}"}),
-    "LLSA-relative": ("llsa", {"num_layers": 1, "attention": "{positions: relative}"}),
+    "LLSA-relative": (
+        "llsa",
+        {
+            "num_layers": 1,
+            "attention": "{positions: relative}",
+            "front_end": "!new:speech_attention.front_end.ConvolutionalFrontEnd {dim: 16, channels: 8, bias: True}",
+        },
+    ),
     "SA-Conformer-pieces": ("sa", {"block": "!name:speech_attention.blocks.ConformerBlock {kernel_size: 5}", "tokens": PIECES}),
     "MAA-waveform": (
         "maa",
-        {"num_layers": 1, "front_end": "!new:speech_attention.front_end.WaveformFrontEnd {dim: 16, channels: 8}"},
+        {
+            "num_layers": 1,
+            "front_end": "!new:speech_attention.front_end.WaveformFrontEnd {dim: 16, channels: 8}",
+            "position": "!name:speech_attention.position.ConvolutionalPosition {kernel: 8, groups: 4, norm: True, lookahead: 2}",
+            "block": "!name:speech_attention.blocks.PostNormTransformerBlock {}",
+            "norm": "False",
+        },
     ),
     "SummaryMixing": ("summary_mixing", {"attention": "{chunk: 4}"}),
     "SA-first-shared": ("sa", {"num_layers": 3, "owners": "[0, 1]", "lookaheads": "[2, 1, 1]"}),
@@ -42,17 +55,6 @@ CASES = {
             "front_end": "!new:speech_attention.front_end.WhisperFrontEnd {dim: 16, num_mels: 20, pool: 2}",
             "position": "!name:speech_attention.position.Sinusoids {rows: 30}",  # the batch goes on after them
             "pool": 2,
-        },
-    ),
-    "SA-wav2vec2": (
-        "sa",
-        {
-            "num_layers": 1,
-            "positions": "none",
-            "front_end": "!new:speech_attention.front_end.ConvolutionalFrontEnd {dim: 16, channels: 8, bias: True}",
-            "position": "!name:speech_attention.position.ConvolutionalPosition {kernel: 8, groups: 4, norm: True, lookahead: 2}",
-            "block": "!name:speech_attention.blocks.PostNormTransformerBlock {}",
-            "norm": "False",
         },
     ),
 }
