@@ -52,7 +52,8 @@ class Taught(nn.Module):
     def ask(self, samples: Tensor, lengths: Tensor, time: int, layers: Sequence[int]) -> tuple[list[Tensor], Tensor]:
         """What the teacher makes of a batch, on the frames of the student.
 
-        Where the student's front end hears the audio some samples later, as Whisper's streaming form does, so does the teacher.
+        Where the student's front end hears the audio some samples later, as Whisper's streaming form does, so does the teacher;
+        where that of the teacher does, its audio begins so many samples later, of which one is left in the shortest utterance.
         Where a frame of the student is as long as several of the teacher, it gets their mean.
 
         Arguments
@@ -74,6 +75,8 @@ class Taught(nn.Module):
             (batch, time), bool, which frames there are.
         """
         outputs: list[Tensor] = []
+        samples = samples.masked_fill(~length_mask(lengths, samples.size(1)), 0.0)
+        samples = F.pad(samples, (0, max(0, 1 - self.shift - samples.size(1))))  # there is a sample left, however short they are
         x, frames = self.teacher.front_end(F.pad(samples, (self.shift, 0)), (lengths + self.shift).clamp(min=1))
         y, _ = self.teacher.encoder(x, frames, outputs)
         valid = length_mask(frames, time * self.ratio).unflatten(1, (time, self.ratio))  # (batch, time, ratio)

@@ -178,6 +178,17 @@ def test_the_teacher_hears_what_a_late_front_end_hears(samples):
     assert_close(target[0, 1:-1], layers_alone(student, sounds[0])[-1][1:-1], 1e-6)  # the ceiling is fitted in float32
 
 
+@pytest.mark.parametrize("lengths", [(9000, 100), (199, 1)])
+def test_a_late_teacher_hears_the_audio_so_much_earlier(lengths):
+    student, teacher = model("SA"), model("AA", whisper("streaming", 2), pool=2, seed=1)
+    objective, samples = distil(Distillation, student, teacher, layers=[2]), SAMPLES[:2, : lengths[0]].clone()
+    samples[1, lengths[1] :] = math.nan
+    (target,), valid = objective.ask(samples, torch.tensor(lengths), -(-lengths[0] // 640), [2])
+    for row, length in enumerate(lengths):
+        heard = samples[row, 200:length] if length > 200 else torch.zeros(1, dtype=torch.float64)
+        assert_close(target[row][valid[row]], layers_alone(teacher, heard)[-1])
+
+
 def test_a_long_frame_gets_the_mean_of_the_teachers():
     student, teacher = model("LLSA", whisper("original", 2), pool=2), model("AA", whisper("original"), seed=1)
     objective = distil(Distillation, student, teacher, layers=[2])
