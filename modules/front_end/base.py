@@ -36,7 +36,7 @@ class FrontEnd(Streaming[Tensor]):
     Raises
     ------
     ValueError
-        If `pool` is less than 1, or there is no such form.
+        If `pool` is no whole number from 1, or there is no such form.
     """
 
     dim: int
@@ -54,8 +54,8 @@ class FrontEnd(Streaming[Tensor]):
 
     def __init__(self, pool: int = 1, form: str = "streaming"):
         super().__init__()
-        if pool < 1:
-            raise ValueError(f"pool={pool} must be 1 frame or more")
+        if type(pool) is not int or pool < 1:
+            raise ValueError(f"pool={pool} must be a whole number of frames, 1 or more")
         if form not in ("streaming", "original"):
             raise ValueError(f"form={form} must be streaming or original")
         self.pool, self.form, one = pool, form, self.hop

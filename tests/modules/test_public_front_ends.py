@@ -137,7 +137,7 @@ def test_the_original_form_does_not_stream(build):
         front_end.initial_state(1)
 
 
-@pytest.mark.parametrize("arguments", [{"form": "causal"}, {"pool": 0}])
+@pytest.mark.parametrize("arguments", [{"form": "causal"}, {"pool": 0}, {"pool": 1.5}])
 def test_wrong_arguments_are_named(arguments):
     for build in (ConvolutionalFrontEnd, WhisperFrontEnd):
         with pytest.raises(ValueError, match="=".join(map(str, *arguments.items()))):
