@@ -33,7 +33,7 @@ def by_depth(model: SpeechEncoder, rate: float, decay: float) -> Groups:
         Those that require a gradient, a group for each rate.
     """
     blocks = model.encoder.blocks
-    below = {id(p): number for number, block in enumerate(blocks, 1) for p in block.parameters()}
+    below = {id(p): number for number in range(len(blocks), 0, -1) for p in blocks[number - 1].parameters()}  # of the first one
     below |= {id(p): len(blocks) for p in model.encoder.norm.parameters()}
     groups: dict[float, list[Parameter]] = {}
     for parameter in [*model.front_end.parameters(), *model.encoder.parameters()]:

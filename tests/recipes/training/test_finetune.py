@@ -1,16 +1,23 @@
 """What fine-tuning holds back, at its start or for ever, and the levels at which it hears utterances."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import speechbrain as sb
 import torch
+from speech_attention.attention import AA
+from speech_attention.blocks import TransformerBlock
+from speech_attention.encoder import Encoder
+from speech_attention.front_end import FbankFrontEnd
+from speech_attention.model import SpeechEncoder
 from speechbrain.dataio.batch import PaddedBatch
 from tiny import arguments, fails
 
 import train
 from recipes.LibriSpeech import saved
 from recipes.LibriSpeech.training.brain import StageBrain
+from recipes.LibriSpeech.training.optimization import by_depth
 
 HELD = "head_updates: 3, freeze_front_end: True, layer_decay: 0.5"
 
@@ -77,3 +84,11 @@ def test_each_training_utterance_has_a_level_of_its_own():
     brain.hparams.gain_db = 0.0
     chance = torch.get_rng_state()
     assert torch.equal(StageBrain.audio(brain, batch, sb.Stage.TRAIN)[0], plain) and torch.equal(torch.get_rng_state(), chance)
+
+
+def test_a_table_of_the_whole_stack_learns_as_slowly_as_the_first_block():
+    encoder = Encoder(8, 8, 3, TransformerBlock, partial(AA, num_heads=2, positions="gated"))
+    groups = by_depth(SpeechEncoder(FbankFrontEnd(8), encoder), rate=1.0, decay=0.5)
+    rates = {id(parameter): rate for parameters, rate in groups for parameter in parameters}
+    assert [rates[id(block.attention.output.weight)] for block in encoder.blocks] == [0.25, 0.5, 1.0]
+    assert rates[id(encoder.blocks[2].attention.buckets.weight)] == 0.25
