@@ -23,7 +23,7 @@ from speech_attention.testing import measure_lookahead
 from torch import nn
 
 
-@pytest.mark.parametrize("depth", [1, 2, 4, 12])
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 12])
 @every_block
 @with_edges
 def test_lookahead_against_depth(case, block, depth):
