@@ -5,7 +5,7 @@
     python train.py hparams/llsa.yaml --attention "{lookahead: 2}"         # change an entry
     python train.py hparams/llsa.yaml --stage show                         # the whole experiment in one YAML; nothing is run
     python train.py --help                                                 # all keys
-    torchrun --nproc_per_node=4 train.py hparams/llsa.yaml --scale base --data_folder ... --precision bf16
+    torchrun --nproc_per_node=4 -- train.py hparams/llsa.yaml --scale base --data_folder ... --precision bf16
 
 Run again, the same command goes on where it was stopped.
 """

@@ -195,7 +195,8 @@ def command(arguments: Sequence[str]) -> str:
     """
     drop = (INCIDENTAL | {"device", "distributed_backend"}) - {"start"}
     processes = int(os.environ.get("WORLD_SIZE", 1))  # as torchrun says
-    words, keep = [*(["torchrun", f"--nproc_per_node={processes}"] if processes > 1 else ["python"]), "train.py"], True
+    launch = ["torchrun", f"--nproc_per_node={processes}", "--"] if processes > 1 else ["python"]  # it knows a --start-method
+    words, keep = [*launch, "train.py"], True
     for word in arguments:
         if word == "--noprogressbar":
             continue

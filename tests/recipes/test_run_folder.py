@@ -93,6 +93,17 @@ def test_damage_is_named(tmp_path, name, text):
     assert run_folder.read_config(tmp_path / "empty") is None
 
 
+def test_torchrun_reads_the_command_of_several_processes(monkeypatch):
+    """It has options that begin with --start, and refuses to guess whose ours is."""
+    from torch.distributed.run import parse_args
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    first, *words = run_folder.command(["hparams/aa.yaml", "--start", "facebook/wav2vec2-base"]).split()
+    read = parse_args(words)
+    assert first == "torchrun" and read.nproc_per_node == "2" and read.training_script == "train.py"
+    assert read.training_script_args == ["hparams/aa.yaml", "--start", "facebook/wav2vec2-base"]
+
+
 @pytest.mark.parametrize("word", ["{lookahead: 2,\n chunk: 3}", "x\u2028y", "x\x85y", "{name}"])
 def test_a_command_of_several_lines_stays_a_comment(tmp_path, word):
     run_folder.save(tmp_path, "seed: 1\n", {"dev-b": "12"}, run_folder.command(["hparams/llsa.yaml", "--attention", word]))

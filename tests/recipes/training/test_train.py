@@ -215,7 +215,7 @@ def test_two_processes(tree, tmp_path, yaml, changes):
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["wer"]["test-c"]["utterances"] == SPLITS["test-c"]
-    assert summary["command"].startswith("torchrun --nproc_per_node=2 train.py ")
+    assert summary["command"].startswith("torchrun --nproc_per_node=2 -- train.py ")
     logs = tmp_path / "run" / "finetune" / "log.jsonl", tmp_path / "run" / "train_log.txt"
     assert [len(log.read_text().splitlines()) for log in logs] == [2, 4]
     assert len(list(tmp_path.rglob("events.out.*"))) == (2 if "tensorboard" in changes else 0)  # a file for each stage
