@@ -77,6 +77,10 @@ class Tokens:
         self.foreign = re.compile(f"[^{re.escape(''.join(letters))} ]")
         self.cases = _Cases(letters)
 
+    def equal(self, other: "Tokens") -> bool:
+        """Whether they are the same tokens as others; before these have learned, whether they can be."""
+        return list(self.texts) == list(other.texts)
+
     def learn(self, sentences: Iterable[str]) -> bytes:
         """The content of `MODEL`, for tokens that learn."""
         raise NotImplementedError
@@ -156,6 +160,12 @@ class SentencePiece(Tokens):
         """The token numbers of a transcript."""
         return torch.tensor([number for number in self.model.encode(words) if number], dtype=torch.long)
 
+    def equal(self, other: Tokens) -> bool:
+        """Whether they are the same tokens as others; before these have learned, whether they can be."""
+        if self.texts:
+            return super().equal(other)
+        return isinstance(other, SentencePiece) and (self.size, self.kind) == (other.size, other.kind)
+
     def learn(self, sentences: Iterable[str]) -> bytes:
         """The content of `MODEL`."""
         import sentencepiece
@@ -219,7 +229,7 @@ def make(description: Any) -> Tokens:
     found = re.fullmatch(r"!new:([\w.]+)", str(entries.pop("class", "")))
     foreign = not found or found[1].partition(".")[0] in sys.stdlib_module_names
     kind = None if foreign or not found else locate(found[1])
-    if not (isinstance(kind, type) and issubclass(kind, Tokens)):
+    if not (isinstance(kind, type) and issubclass(kind, Tokens)) or kind is Tokens:
         example = f"!new:{__name__}.SentencePiece {{size: 256}}"
         raise UserError(f"tokens={description} must be letters, or !new:CLASS of a class of tokens, as {example}")
     with naming("tokens"):

@@ -211,7 +211,14 @@ def test_older_configurations_have_letters():
 
 @pytest.mark.parametrize(
     "given",
-    ["words", 3, {"size": 5}, {"class": "!new:collections.Counter"}, {"class": "!name:recipes.LibriSpeech.tokens.Letters"}],
+    [
+        "words",
+        3,
+        {"size": 5},
+        {"class": "!new:collections.Counter"},
+        {"class": "!name:recipes.LibriSpeech.tokens.Letters"},
+        {"class": "!new:recipes.LibriSpeech.tokens.Tokens"},
+    ],
 )
 def test_what_are_no_tokens(given):
     with pytest.raises(UserError, match="must be letters, or !new:CLASS of a class of tokens"):

@@ -92,8 +92,8 @@ def make_objective(hparams: Mapping[str, Any], teacher: Teacher | None) -> nn.Mo
     model, objective = hparams["model"], hparams["objective"]
     parts = {"front_end": model.front_end, "dim": hparams["dim"], "teacher": teacher and teacher.model, "head": model.head}
     taken = inspect.signature(objective).parameters
-    if teacher and teacher.system and "head" in taken and hparams["tokens"].texts:  # else they are not learned yet
-        if list(teacher.system.tokens.texts) != list(hparams["tokens"].texts):
+    if teacher and teacher.system and "head" in taken:
+        if not hparams["tokens"].equal(teacher.system.tokens):
             given = teacher.system.config.get("tokens", "letters")
             raise UserError(f"--teacher {teacher.system.folder} has other tokens, {given}: give its own --tokens")
     return objective(**{name: part for name, part in parts.items() if name in taken})

@@ -16,6 +16,7 @@ from tests.recipes.public.tiny_encoder import FOLDER
 LAYERS = "!name:speech_attention.objectives.Distillation {layers: [1, 2]}"
 CTC = "!name:speech_attention.objectives.CTCDistillation {delays: [0, 2]}"
 OTHER = "!new:recipes.LibriSpeech.tokens.Letters {alphabet: ABCDEFGHIJKLMNOPQRSTUVWXYZÉ}"  # as many as there are in English
+PIECES = "!new:recipes.LibriSpeech.tokens.SentencePiece {size: 29}"
 WAVEFORM = "!new:speech_attention.front_end.WaveformFrontEnd {dim: 16, channels: 4}"
 ONCE = {"pretrain": "{epochs: 1, batch_seconds: 6}", "finetune": "{epochs: 1, batch_seconds: 6}"}
 
@@ -96,6 +97,7 @@ def test_a_student_of_a_public_encoder_goes_on_after_a_stop(tree, tmp_path, monk
         ({"teacher": "TEACHER"}, "--teacher would change nothing, as the objective takes no teacher"),
         ({"objective": CTC, "teacher": "TEACHER", "pretrain": "{epochs: 0}"}, "nothing, as pretrain.epochs is 0"),
         ({"objective": CTC, "teacher": "TEACHER", "tokens": OTHER}, "has other tokens, letters: give its own --tokens"),
+        ({"objective": CTC, "teacher": "TEACHER", "tokens": PIECES}, "has other tokens, letters: give its own --tokens"),
         ({"objective": LAYERS.replace("2]", "2], teacher_layers: [1, 3]"), "teacher": "TEACHER"}, "no layer 3"),
         ({"objective": LAYERS, "teacher": "TEACHER", "front_end": WAVEFORM}, "frames of 40 ms, and the student of 20 ms"),
         ({"objective": LAYERS.replace("2]", "2], teacher: 3"), "teacher": "TEACHER"}, "objective.teacher would not be used"),
