@@ -36,7 +36,7 @@ HUB_NAME = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 
 class Unreachable(UserError):
-    """There is no such folder, or no way to the Hub."""
+    """There is no such folder, and not in the Hub either, or no way to that."""
 
 
 def find(name: str) -> Path:
@@ -63,7 +63,7 @@ def find(name: str) -> Path:
         if not (folder / SAFE).exists() and not (folder / SHARDS).exists():  # else both would come
             folder = _download(*found.groups(), CONFIG, PREPROCESSOR, OLD)
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise UserError(
+        raise Unreachable(  # a folder that has been moved may have a name as the Hub's are
             f"start={name}: there is no such folder here, and the Hub has none of this name and revision that you may read: "
             "correct it, or log in with `hf auth login`"
         ) from error

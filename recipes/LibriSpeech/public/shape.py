@@ -35,7 +35,7 @@ def family(name: str) -> tuple[Family, dict[str, Any]]:
     config = folder.config(name)
     kind = config.get("model_type")
     if kind not in FAMILIES:
-        raise UserError(f"start={name} is a {kind!r} by its {folder.CONFIG}: there are {', '.join(FAMILIES)}")
+        raise UserError(f"start={name} has model_type={kind!r} in its {folder.CONFIG}: only {', '.join(FAMILIES)} are supported")
     found = FAMILIES[kind]
     config = {**{entry: some[0] for entry, some in found.only.items()}, **found.otherwise, **config}
     for entry, some in found.only.items():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -62,7 +63,7 @@ def shards(start):
 
 
 CASES = {
-    "kind": (config(model_type="bert"), {}, "is a 'bert' by its config.json: there are wav2vec2, hubert, wavlm, data2vec-audio"),
+    "kind": (config(model_type="bert"), {}, "has model_type='bert' in its config.json: only wav2vec2, hubert, wavlm, data2vec"),
     "no config": (text(CONFIG, ""), {}, "has no config.json: give a folder as HuggingFace's save_pretrained writes it"),
     "no weights": (text(WEIGHTS, ""), {}, "has no weights: no model.safetensors"),
     "no shard": (shards, {}, "model-00001-of-00001.safetensors is missing, which model.safetensors.index.json names"),
@@ -126,6 +127,17 @@ def test_without_a_network_a_name_of_the_hub_needs_its_cache(tmp_path, capsys, m
     line = capsys.readouterr().err
     assert "start=nobody/nothing@v1: there is no such folder here, it is not in the Hub's cache, and the Hub does not" in line
     assert "`hf download nobody/nothing --revision v1`" in line
+
+
+def test_a_name_that_the_hub_has_not_may_be_that_of_a_folder_that_was_moved(monkeypatch):
+    """So a run that has begun with it goes on."""
+
+    def unknown(*_, **__):
+        raise folder.RepositoryNotFoundError("404", response=Mock())
+
+    monkeypatch.setattr(folder, "snapshot_download", unknown)
+    with pytest.raises(folder.Unreachable, match="the Hub has none of this name and revision"):
+        folder.find("models/moved")
 
 
 def test_of_the_hub_only_what_is_needed_is_fetched(tmp_path, monkeypatch):
