@@ -112,8 +112,8 @@ class ConvolutionalPosition(NoPosition):
         self.left = kernel // 2
         most = layers * (kernel - 1 - self.left)
         self.lookahead = most if lookahead is None else lookahead
-        if not 0 <= self.lookahead <= most:
-            raise ValueError(f"lookahead={lookahead} must be from 0 to {most} frames, as far as the taps reach")
+        if type(self.lookahead) is not int or not 0 <= self.lookahead <= most:
+            raise ValueError(f"lookahead={lookahead} must be from 0 to {most} whole frames, as far as the taps reach")
         self.ahead = [(self.lookahead + i) // layers for i in reversed(range(layers))]  # of each layer
         self.dim, self.groups, self.bare, self.activation = dim, groups, bare, GELU()
         std = 2 / (kernel * dim) ** 0.5

@@ -141,7 +141,8 @@ def test_convolution_gives_gradients_of_the_frames_there_are(time):
     [
         (lambda: ConvolutionalPosition(4, groups=3), "groups divide dim=4"),
         (lambda: ConvolutionalPosition(4, groups=0), "must be 1 or more"),
-        (lambda: ConvolutionalPosition(4, groups=2, lookahead=64), "lookahead=64 must be from 0 to 63 frames"),
+        (lambda: ConvolutionalPosition(4, groups=2, lookahead=64), "lookahead=64 must be from 0 to 63 whole frames"),
+        (lambda: ConvolutionalPosition(4, groups=2, lookahead=1.5), "lookahead=1.5"),
         (lambda: ConvolutionalPosition(4, groups=2, lookahead=-1), "lookahead=-1"),
         (lambda: Sinusoids(5), "dim=5 must be even"),
         (lambda: Sinusoids(2), "at least 4"),

@@ -90,7 +90,7 @@ CASES = {
     "sum": (None, {"start_sha256": "12ab"}, "not 12ab as start_sha256 says"),
     "weights, too": (None, {"weights": "results"}, "both start and weights are given: start from one of them"),
     "form": (None, {"form": "original"}, "form=original reads the whole utterance, and this attention streams: leave form out"),
-    "position": (None, {"position_lookahead": "9"}, "lookahead=9 must be from 0 to 3 frames"),
+    "position": (None, {"position_lookahead": "9"}, "lookahead=9 must be from 0 to 3 whole frames"),
 }
 
 
