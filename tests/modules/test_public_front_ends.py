@@ -71,6 +71,14 @@ def test_original_whisper_is_as_published(time):
     assert_close(whole(original, samples), published_whisper(original, samples))
 
 
+def test_whispers_loudest_value_is_one_of_the_utterance():
+    """Where the padding mirrors a click, it lies nearer to the centre of a window, which hears it louder."""
+    original, _ = both(WhisperFrontEnd)
+    samples = F.pad(torch.ones(2, 1).double(), (241, 1000))
+    y, _ = original(samples, torch.tensor([640, 1242]))
+    assert_close(y[0, :2].detach(), whole(original, samples[0, :640]))
+
+
 def test_streaming_whisper_is_the_original_on_audio_after_a_pause():
     original, streaming = both(WhisperFrontEnd)
     samples = noise(6400) * torch.logspace(-9, -1, 6400, dtype=torch.float64)
