@@ -166,7 +166,9 @@ def check_dense(train: DynamicItemDataset, hop: int, tokens: Tokens) -> None:
     what = "pieces" if tokens.learns else "letters"
     said = f"{len(dense)} of {len(train)} training utterances have more {what} than frames of {1000 * hop / SAMPLE_RATE:g} ms"
     if len(dense) == len(train):
-        raise UserError(f"{said}: CTC cannot learn from them; see whether these are the transcripts of this audio")
+        raise UserError(
+            f"{said}: CTC cannot learn from them; see whether these are the transcripts of this audio, or give a smaller --pool"
+        )
     if dense:
         tell(f"WARNING: {said}, and CTC learns nothing from them: {', '.join(dense[:3])}", file=sys.stderr)
 
