@@ -60,6 +60,14 @@ def test_padding_is_invisible(build, garbage):
         assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("build", [FbankFrontEnd, WhisperFrontEnd])
+def test_logarithms_keep_their_precision_under_autocast(build):
+    front_end, samples, lengths = build(DIM), noise(1, 4000, dtype=torch.float32), torch.tensor([4000])
+    expected, _ = front_end.features(samples, lengths)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert_close(front_end.features(samples, lengths)[0], expected, 0)
+
+
 @every_streaming_front_end
 def test_samples_that_a_frame_reads(build):
     front_end = build(DIM).double()

@@ -178,6 +178,17 @@ def test_the_teacher_hears_what_a_late_front_end_hears(samples):
     assert_close(target[0, 1:-1], layers_alone(student, sounds[0])[-1][1:-1], 1e-6)  # the ceiling is fitted in float32
 
 
+def test_each_frame_of_the_student_counts_and_no_other():
+    """After 200 samples of silence 5100 fill one frame more of the teacher than of the student."""
+    student, teacher = model("SA", whisper("streaming")), model("AA", whisper("original"), seed=1)
+    objective, lengths = distil(Distillation, student, teacher, layers=[2]), torch.tensor([9000, 5100])
+    both, first, second = (
+        objective(student.front_end, student.encoder, SAMPLES[rows, : lengths[rows].max()], lengths[rows])[0]
+        for rows in (slice(0, 2), slice(0, 1), slice(1, 2))
+    )
+    assert_close(both, (29 * first + 16 * second) / 45)
+
+
 @pytest.mark.parametrize("lengths", [(9000, 100), (199, 1)])
 def test_a_late_teacher_hears_the_audio_so_much_earlier(lengths):
     student, teacher = model("SA"), model("AA", whisper("streaming", 2), pool=2, seed=1)
