@@ -120,7 +120,8 @@ class Encoder(Streaming[EncoderState]):
         for other in self.blocks[1:]:
             other.attention.join(self.blocks[0].attention)
         self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
-        self.dim, self.pool, self.position, self.checkpointing = dim, pool, (position or NoPosition)(dim=dim), checkpointing
+        self.dim, self.pool, self.checkpointing = dim, pool, checkpointing
+        self.position = NoPosition(dim) if position is None else position(dim=dim)
         self.layout = self.blocks[0].attention.layout
         if any(block.attention.layout != self.layout for block in self.blocks):
             raise ValueError(f"lookaheads={lookaheads} must be equal in every block if the stack shares them (LLSA)")

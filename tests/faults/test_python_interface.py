@@ -108,7 +108,7 @@ REFUSED = {
     "look back": (lambda: make(left_context=-1), "left_context=-1"),
     "look ahead": (lambda: make(SA, lookahead=-1), "lookahead=-1"),
     "chunk": (lambda: make(chunk=0), "chunk=0"),
-    "positions": (lambda: make(positions="absolute"), "positions=absolute must be one of rotary, relative, none"),
+    "positions": (lambda: make(positions="absolute"), "positions=absolute must be one of rotary, relative, gated, none"),
     "kernel": (lambda: conformer(4), "kernel_size=4 must be odd"),
     "floor": (lambda: FbankFrontEnd(8, floor=0.0), "floor=0.0 must be more than 0"),
     "floor of NaN": (lambda: FbankFrontEnd(8, floor=torch.nan), "floor=nan must be more than 0"),

@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,25 +84,34 @@ def _is_done(encoder: Path) -> bool:
 
 def takes_teacher(objective: Any) -> bool:
     """Whether an objective has a teacher."""
-    return callable(objective) and "teacher" in inspect.signature(objective).parameters
+    return "teacher" in _parts(objective)
+
+
+def _parts(objective: Any) -> Collection[str]:
+    """The arguments that an objective takes; none where it is no callable, or one that does not say them."""
+    try:
+        return inspect.signature(objective).parameters
+    except (TypeError, ValueError):
+        return ()
 
 
 def make_objective(hparams: Mapping[str, Any], teacher: Teacher | None) -> nn.Module:
     """The objective of an experiment, with those of its parts that it takes."""
     model, objective = hparams["model"], hparams["objective"]
-    parts = {"front_end": model.front_end, "dim": hparams["dim"], "teacher": teacher and teacher.model, "head": model.head}
-    taken = inspect.signature(objective).parameters
+    parts = {"teacher": teacher and teacher.model, "head": model.head}
+    taken = _parts(objective)
     if teacher and teacher.system and "head" in taken:
         if not hparams["tokens"].equal(teacher.system.tokens):
             given = teacher.system.config.get("tokens", "letters")
             raise UserError(f"--teacher {teacher.system.folder} has other tokens, {given}: give its own --tokens")
-    return objective(**{name: part for name, part in parts.items() if name in taken})
+    some = {name: part for name, part in parts.items() if name in taken}
+    return objective(front_end=model.front_end, dim=hparams["dim"], **some)
 
 
 def tokens_from(hparams: Mapping[str, Any]) -> Path | None:
     """The run whose tokens an experiment takes: of the weights that it starts from, or of the teacher of its CTC head."""
     system = hparams["teacher"] and hparams["teacher"].system
-    if system and "head" in inspect.signature(hparams["objective"]).parameters:
+    if system and "head" in _parts(hparams["objective"]):
         return system.folder
     return hparams["weights"] and Path(hparams["weights"])
 

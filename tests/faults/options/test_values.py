@@ -140,11 +140,11 @@ def test_values(case, place):
 
 
 ODD = ("", "null", "[]", "{}", "-1", "0", ".nan", ".inf", "1e400", "abc", "!x", "[1", "99999999999999999999", "2024-99-99")
-TAKEN = {"null": {"owners", "lookaheads", "matrix_opt_class"}, "[]": {"spec_augment"}}
+TAKEN = {"null": {"owners", "lookaheads", "position", "matrix_opt_class"}, "[]": {"spec_augment"}}
 TAKEN["{}"] = {"attention", "block", "front_end", "encoder", "model", "objective", "pretrain", "finetune", "speed_perturb"}
 TAKEN["{}"] |= {"opt_class", "schedule"}
 TAKEN["0"] = {"seed", "left_context", "lookahead", "dropout", "weight_decay", "num_workers"}
-TAKEN["0"] |= {"ckpt_interval_minutes", "ckpt_interval_steps"}
+TAKEN["0"] |= {"gain_db", "ckpt_interval_minutes", "ckpt_interval_steps"}
 SMALL = {"dim": "16", "ffn_dim": "16", "num_heads": "2", "num_layers": "2"}
 KEYS = [key for key in yaml_text.parse((HPARAMS / "experiment.yaml").read_text()) if key not in LITERAL and "splits" not in key]
 SWEEP = [(key, value) for key in KEYS for value in ODD]
