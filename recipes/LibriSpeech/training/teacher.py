@@ -98,14 +98,13 @@ def _parts(objective: Any) -> Collection[str]:
 def make_objective(hparams: Mapping[str, Any], teacher: Teacher | None) -> nn.Module:
     """The objective of an experiment, with those of its parts that it takes."""
     model, objective = hparams["model"], hparams["objective"]
-    parts = {"teacher": teacher and teacher.model, "head": model.head}
-    taken = _parts(objective)
+    parts = {"front_end": model.front_end, "dim": hparams["dim"], "teacher": teacher and teacher.model, "head": model.head}
+    taken = _parts(objective) or ("front_end", "dim")
     if teacher and teacher.system and "head" in taken:
         if not hparams["tokens"].equal(teacher.system.tokens):
             given = teacher.system.config.get("tokens", "letters")
             raise UserError(f"--teacher {teacher.system.folder} has other tokens, {given}: give its own --tokens")
-    some = {name: part for name, part in parts.items() if name in taken}
-    return objective(front_end=model.front_end, dim=hparams["dim"], **some)
+    return objective(**{name: part for name, part in parts.items() if name in taken})
 
 
 def tokens_from(hparams: Mapping[str, Any]) -> Path | None:
