@@ -210,8 +210,9 @@ class Sinusoids(NoPosition):
         before = state["frames"] if state else self._start(valid)
         number = before + valid.cumsum(dim=1) - 1  # of the frames of each stream, whenever it began
         rows, dim = self.table.shape
-        known = self.table[number.clamp(0, rows - 1)]
-        position = torch.where((number < rows)[..., None], known, self.formula(number, dim).to(known.dtype))
+        position = self.table[number.clamp(0, rows - 1)]
+        if state or valid.size(1) > rows:  # else whole utterances, all of which the table holds, wherever they begin
+            position = torch.where((number < rows)[..., None], position, self.formula(number, dim).to(position.dtype))
         return x + position, valid, {"frames": before + valid.sum(dim=1, keepdim=True)}
 
     def _start(self, valid: Tensor) -> Tensor:

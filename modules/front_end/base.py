@@ -156,3 +156,11 @@ class FrontEnd(Streaming[Tensor]):
         """End the streams. Returns the frames of the last hop, if it has begun: (batch, 0 or pool, dim)."""
         rest = state.size(1) - self.window + self.hop
         return self.step(F.pad(state, (0, -rest % self.hop))[:, state.size(1) :], state)[0]
+
+
+def check_statistics(count: Tensor, sums: Tensor) -> None:
+    """Refuse, by a ValueError, statistics of nothing, and those of samples that are no numbers; see `FrontEnd.fit`."""
+    if not count.all():
+        raise ValueError("no utterances to take statistics from")
+    if not sums.isfinite().all():
+        raise ValueError("there are samples that are no numbers, or far too large: full scale is 1")

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..streaming import GELU, length_mask
-from .base import FrontEnd
-from .fbank import FrameConvolution
+from .base import FrontEnd, check_statistics
+from .layers import FrameConvolution
 
 
 class TimeNorm(nn.Module):
@@ -155,10 +155,7 @@ class ConvolutionalFrontEnd(FrontEnd):
             power += samples.square().sum()
             mean += windows.sum(dim=0)
             second += windows.T @ windows
-        if not count.all():
-            raise ValueError("no utterances to take statistics from")
-        if not power.isfinite():
-            raise ValueError("there are samples that are no numbers, or far too large: full scale is 1")
+        check_statistics(count, power)
         gain = (power / count[0] + 1e-7).rsqrt() if self.normalize else torch.tensor(1.0)
         if self.normalize:
             self.gain.copy_(gain)

@@ -1,32 +1,14 @@
-"""Log-mel filterbanks with fixed statistics, and the layers that it shares with Whisper's front end."""
+"""Log-mel filterbanks with fixed statistics, and two convolutions."""
 
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchaudio.transforms import MelSpectrogram, Spectrogram
 
 from ..streaming import GELU
-from .base import SAMPLE_RATE, FrontEnd
-
-
-class PowerSpectrogram(Spectrogram):
-    """torchaudio's `Spectrogram` of power, not centred. It spares the checks of `torch.stft`, which count for a few frames."""
-
-    def forward(self, samples: Tensor) -> Tensor:
-        """(batch, samples) -> (batch, frequencies, time)."""
-        frames = samples.unfold(-1, self.n_fft, self.hop_length) * self.window  # (batch, time, n_fft)
-        spectrum = torch.fft.rfft(frames)
-        return (spectrum.real.square() + spectrum.imag.square()).mT  # abs() would be slower: it takes a root
-
-
-class FrameConvolution(nn.Conv1d):
-    """A convolution over frames (batch, time, channels) as a linear layer, which is faster for a few frames."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, (time - 1) * stride + kernel, in_channels) -> (batch, time, out_channels)."""
-        return F.linear(x.unfold(1, self.kernel_size[0], self.stride[0]).flatten(2), self.weight.flatten(1), self.bias)
+from .base import FrontEnd, check_statistics
+from .layers import Filterbank, FrameConvolution
 
 
 class FbankFrontEnd(FrontEnd):
@@ -61,15 +43,12 @@ class FbankFrontEnd(FrontEnd):
 
     def __init__(self, dim: int, num_mels: int = 80, floor: float = 1e-6, pool: int = 1):
         super().__init__(pool)
-        if num_mels < 1:
-            raise ValueError(f"num_mels={num_mels} must be 1 filter or more")
         if not floor > 0:
             raise ValueError(f"floor={floor} must be more than 0: silence has no logarithm")
         self.dim, self.feature_dim, self.floor = dim, num_mels, floor
-        self.mel = MelSpectrogram(SAMPLE_RATE, n_fft=400, hop_length=160, n_mels=num_mels, center=False)
+        self.mel = Filterbank(num_mels)
         self.register_buffer("mean", torch.zeros(num_mels))
         self.register_buffer("std", torch.ones(num_mels))
-        self.mel.spectrogram = PowerSpectrogram(400, hop_length=160)
         self.subsample = nn.Sequential(
             FrameConvolution(num_mels, dim, 3, stride=2), GELU(), FrameConvolution(dim, dim, 3, stride=2), GELU()
         )
@@ -80,10 +59,7 @@ class FbankFrontEnd(FrontEnd):
         return (self._log_mel(samples) - self.mean) / self.std
 
     def _log_mel(self, samples: Tensor) -> Tensor:
-        if torch.is_autocast_enabled(samples.device.type):  # powers of quiet frames vanish in half precision
-            with torch.autocast(samples.device.type, enabled=False):
-                return self._log_mel(samples)
-        return (self.mel(samples) + self.floor).log().mT
+        return (self.mel(samples) + self.floor).log()
 
     def project(self, features: Tensor) -> Tensor:
         return self.linear(self.subsample(features))
@@ -103,10 +79,7 @@ class FbankFrontEnd(FrontEnd):
             features = self._log_mel(samples[None])[0].double().cpu()
             total += torch.stack([torch.ones_like(features), features, features**2]).sum(dim=1)
         count, first, second = total
-        if not count.all():
-            raise ValueError("no utterances to take statistics from")
-        if not total.isfinite().all():
-            raise ValueError("there are samples that are no numbers, or far too large: full scale is 1")
+        check_statistics(count, total)
         self.mean.copy_(first / count)
         # Below 0 by rounding, where a band is the same throughout.
         self.std.copy_((second / count - (first / count) ** 2).clamp(min=1e-6).sqrt())

@@ -5,11 +5,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchaudio.transforms import MelSpectrogram
 
 from ..streaming import GELU
-from .base import SAMPLE_RATE, FrontEnd
-from .fbank import FrameConvolution, PowerSpectrogram
+from .base import FrontEnd, check_statistics
+from .layers import Filterbank, FrameConvolution
 
 
 class WhisperFrontEnd(FrontEnd):
@@ -46,13 +45,8 @@ class WhisperFrontEnd(FrontEnd):
 
     def __init__(self, dim: int, num_mels: int = 80, form: str = "streaming", pool: int = 1):
         super().__init__(pool, form)
-        if num_mels < 1:
-            raise ValueError(f"num_mels={num_mels} must be 1 filter or more")
         self.dim, self.feature_dim, self.delay = dim, num_mels, 0 if form == "original" else 200
-        self.mel = MelSpectrogram(
-            SAMPLE_RATE, n_fft=400, hop_length=160, n_mels=num_mels, center=False, norm="slaney", mel_scale="slaney"
-        )
-        self.mel.spectrogram = PowerSpectrogram(400, hop_length=160)
+        self.mel = Filterbank(num_mels, norm="slaney", mel_scale="slaney")
         self.register_buffer("ceiling", torch.tensor(1.5))
         self.convolutions = nn.ModuleList([FrameConvolution(num_mels, dim, 3), FrameConvolution(dim, dim, 3, stride=2)])
         self.activation = GELU()
@@ -73,10 +67,7 @@ class WhisperFrontEnd(FrontEnd):
 
     def _log_mel(self, samples: Tensor) -> Tensor:
         """Logarithms to base 10 of the power of each filter, (batch, time, num_mels)."""
-        if torch.is_autocast_enabled(samples.device.type):  # powers of quiet frames vanish in half precision
-            with torch.autocast(samples.device.type, enabled=False):
-                return self._log_mel(samples)
-        return self.mel(samples).clamp(min=1e-10).log10().mT
+        return self.mel(samples).clamp(min=1e-10).log10()
 
     def _scaled(self, log_mel: Tensor, ceiling: Tensor) -> Tensor:
         return (log_mel.maximum(ceiling - 8) + 4) / 4
@@ -99,10 +90,7 @@ class WhisperFrontEnd(FrontEnd):
         loudest = []
         for samples in utterances:
             samples = F.pad(samples, (0, max(0, self.mel.n_fft - len(samples)))).to(self.ceiling)
-            loudest.append(self._log_mel(samples[None]).max().double().cpu())
-        if not loudest:
-            raise ValueError("no utterances to take statistics from")
-        ceiling = torch.stack(loudest).mean()
-        if not ceiling.isfinite():
-            raise ValueError("there are samples that are no numbers, or far too large: full scale is 1")
-        self.ceiling.copy_(ceiling)
+            loudest.append(self._log_mel(samples[None]).max().item())
+        values = torch.tensor(loudest, dtype=torch.float64)
+        check_statistics(torch.tensor(len(loudest)), values)
+        self.ceiling.copy_(values.mean())

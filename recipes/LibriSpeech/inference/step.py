@@ -7,7 +7,7 @@ import warnings
 from typing import Any
 
 import torch
-from speech_attention.front_end.fbank import FrameConvolution, PowerSpectrogram
+from speech_attention.front_end.layers import FrameConvolution, PowerSpectrogram
 from speech_attention.model import CTCModel, SpeechState
 from speech_attention.streaming import named_tensors, tree_map
 from torch import nn

@@ -47,11 +47,11 @@ def load(model: SpeechEncoder, name: str) -> None:
     UserError
         If a tensor is missing, or has another shape.
     """
-    names, zeros = family(name)[0].names, family(name)[0].zeros
+    described, _ = family(name)
     there, own = folder.tensors(name), model.state_dict()
-    wanted = {key: found for key in own if (found := sources(names, key))}
+    wanted = {key: found for key in own if (found := sources(described.names, key))}
     every = [source for found in wanted.values() for source in found]
-    if missing := [source for source in every if source not in there and not re.fullmatch(zeros, source)]:
+    if missing := [source for source in every if source not in there and not re.fullmatch(described.zeros, source)]:
         more = f" and {len(missing) - 1} more tensors" if len(missing) > 1 else ""
         raise UserError(f"start={name} lacks {missing[0]}{more}: its {folder.CONFIG} and its weights belong to two encoders")
     state = {key: torch.cat(list(_parts(there, found, own[key], name))) for key, found in wanted.items()}

@@ -56,16 +56,16 @@ def decided(name: str) -> dict[str, Any]:
     return yaml_text.parse(found.keys.format_map({**config, **follows})) | {"start_sha256": folder.sha256(name)}
 
 
-def _of_run(path: str | Path, keys: tuple[str, ...] = KEPT) -> dict[str, Any]:
-    """These keys of the experiment in a folder, as YAML nodes; none if it has not begun with a public encoder."""
-    file = Path(path) / "hyperparams.yaml"
+def _of_run(path: Path) -> dict[str, Any]:
+    """The keys `KEPT` of the experiment in a folder, as YAML nodes; none if it has not begun with a public encoder."""
+    file = path / "hyperparams.yaml"
     if not file.is_file():
         return {}
     with naming(file):
         found = yaml_text.parse(resolve_references(file.read_text()).getvalue())
         if not isinstance(found, dict) or not found.get("start_sha256"):
             return {}
-        values = {key: found[key] for key in keys}
+        values = {key: found[key] for key in KEPT}
     values["front_end"] |= yaml_text.parse("dim: !ref <dim>\nform: !ref <form>\npool: !ref <pool>")
     return values
 

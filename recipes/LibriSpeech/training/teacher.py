@@ -63,8 +63,9 @@ def find(hparams: Mapping[str, Any], debug: bool = False) -> Teacher | None:
     if folder is not None and not (taught and epochs):
         why = "pretrain.epochs is 0" if taught else "the objective takes no teacher, as Distillation does"
         raise UserError(f"--teacher would change nothing, as {why}")
-    done = _is_done(hparams["output_folder"] / "pretrain" / "encoder.ckpt") and not debug
-    if not taught or done or not pretrains(hparams):
+    if not taught or not pretrains(hparams):
+        return None
+    if not debug and _is_done(hparams["output_folder"] / "pretrain" / "encoder.ckpt"):
         return None
     if folder is not None:
         return _of_run(Path(folder))
